@@ -1,0 +1,152 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+
+	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+)
+
+// ErrNotFound is what a service returns, wrapped or bare, for a thing that is
+// not there. It is answered as 404.
+var ErrNotFound = errors.New("not found")
+
+// ErrConflict is what a service returns for something that can't be done in
+// the present state of things. It is answered as 409.
+var ErrConflict = errors.New("conflict")
+
+// ErrUnavailable is what a service returns when what it needs is not there now
+// and may be later. It is answered as 503.
+var ErrUnavailable = errors.New("unavailable")
+
+// ErrTooLarge is what a service returns for input over a limit. It is answered
+// as 413.
+var ErrTooLarge = errors.New("too large")
+
+// FieldError is what a service returns, wrapped or bare, for input that can't
+// be accepted; several may be joined with [errors.Join]. It is answered as 422
+// with one entry an error.
+type FieldError struct {
+	// Field is the path inside the request body: "filters[0].sql".
+	Field string
+	// Message says what is wrong and what would be right.
+	Message string
+	// Value is echoed to the client unless nil. Never a secret.
+	Value any
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Message }
+
+// Images is who knows the images: package indexer.
+type Images interface {
+	// Submit queues the work for one request: as many jobs as there are
+	// platforms, or one. Repeating it costs nothing.
+	Submit(ctx context.Context, r v1.ImageRequest) ([]v1.Job, error)
+	List(ctx context.Context, q v1.ImageQuery) (v1.Page[v1.Image], error)
+	// Get finds an image by digest or by name; of several with the name, the
+	// newest.
+	Get(ctx context.Context, ref string) (v1.Image, error)
+	Delete(ctx context.Context, digest string) error
+}
+
+// Blobs keeps layer blobs that clients upload: package indexer.
+type Blobs interface {
+	// Put stores what r yields under digest once it has been verified. Input
+	// over the store's limit is ErrTooLarge; another digest a *FieldError.
+	Put(ctx context.Context, digest string, r io.Reader) (v1.Blob, error)
+	Stat(ctx context.Context, digest string) (v1.Blob, error)
+}
+
+// Reports answers what is wrong now, and what changed: package matcher.
+type Reports interface {
+	// Report is the vulnerability report of an image, by digest or name.
+	Report(ctx context.Context, ref string) (v1.Report, error)
+	// Affected lists the images that have the vulnerability (by id or alias) now.
+	Affected(ctx context.Context, id string, p v1.Paging) (v1.Page[v1.AffectedImage], error)
+	// Diff lists what changed for which image from one update operation to
+	// another of the same updater.
+	Diff(ctx context.Context, prev, cur string, p v1.Paging) (v1.Page[v1.ImageDiff], error)
+}
+
+// Jobs is the work queue: package internal/jobs.
+type Jobs interface {
+	List(ctx context.Context, q v1.JobQuery) (v1.Page[v1.Job], error)
+	Get(ctx context.Context, id string) (v1.Job, error)
+	// Retry queues a failed job again.
+	Retry(ctx context.Context, id string) (v1.Job, error)
+}
+
+// Updaters drives the vulnerability feeds: package updater.
+type Updaters interface {
+	List(ctx context.Context) ([]v1.UpdaterSet, error)
+	// Run queues a run of one set, or of all if set is empty.
+	Run(ctx context.Context, set string) ([]v1.Job, error)
+	// Import loads an airgap archive.
+	Import(ctx context.Context, r io.Reader) (v1.ImportResult, error)
+}
+
+// Events is the event log: package notifier.
+type Events interface {
+	List(ctx context.Context, q v1.EventQuery) (v1.Page[cloudevents.Event], error)
+	Get(ctx context.Context, id string) (cloudevents.Event, error)
+	// Findings pages through the lists of a vulnerabilities_changed event, in
+	// full: first what was added, then what was removed, then what was revised,
+	// each with the most severe first. kind, if not empty, picks one list.
+	Findings(ctx context.Context, id, kind string, p v1.Paging) (v1.Page[v1.EventFinding], error)
+}
+
+// Subscriptions is who wants which events: package notifier. An owner that is
+// not empty sees its own alone: others are ErrNotFound.
+type Subscriptions interface {
+	List(ctx context.Context, owner string, p v1.Paging) (v1.Page[v1.Subscription], error)
+	Get(ctx context.Context, owner, id string) (v1.Subscription, error)
+	// Create is idempotent by key, if it is not empty: the same key answers
+	// the same subscription, without its secret, and false.
+	Create(ctx context.Context, owner, key string, s v1.Subscription) (v1.Subscription, bool, error)
+	Replace(ctx context.Context, owner, id string, s v1.Subscription) (v1.Subscription, error)
+	Delete(ctx context.Context, owner, id string) error
+	Pause(ctx context.Context, owner, id string) (v1.Subscription, error)
+	Resume(ctx context.Context, owner, id string) (v1.Subscription, error)
+	// Test sends a ping to it and returns the event's id.
+	Test(ctx context.Context, owner, id string) (string, error)
+	Rotate(ctx context.Context, owner, id string, r v1.RotateRequest) (v1.Subscription, error)
+	// DryRun tries a subscription that need not exist on the newest events.
+	DryRun(ctx context.Context, s v1.Subscription, events int) (v1.DryRun, error)
+}
+
+// Deliveries is the delivery queue: package delivery.
+type Deliveries interface {
+	List(ctx context.Context, q v1.DeliveryQuery) (v1.Page[v1.Delivery], error)
+	Get(ctx context.Context, owner, id string) (v1.Delivery, error)
+	Attempts(ctx context.Context, owner, id string) ([]v1.Attempt, error)
+	// Replay makes a delivery due now, whatever its state, under the same
+	// event id.
+	Replay(ctx context.Context, owner, id string) (v1.Delivery, error)
+	Drop(ctx context.Context, owner, id string) (v1.Delivery, error)
+	// ReplayMany and DropMany do it to all that q selects, whatever its paging.
+	ReplayMany(ctx context.Context, q v1.DeliveryQuery) (int, error)
+	DropMany(ctx context.Context, q v1.DeliveryQuery) (int, error)
+}
+
+// Stats sums up the hub. An owner that is not empty sees its own subscriptions
+// alone.
+type Stats interface {
+	Stats(ctx context.Context, owner string) (v1.Stats, error)
+}
+
+// Services is all that the API stands on. A nil member answers 503: this
+// process does not run the role.
+type Services struct {
+	Images        Images
+	Blobs         Blobs
+	Reports       Reports
+	Jobs          Jobs
+	Updaters      Updaters
+	Events        Events
+	Subscriptions Subscriptions
+	Deliveries    Deliveries
+	Stats         Stats
+}

@@ -1,0 +1,62 @@
+package v1
+
+import "time"
+
+// Stats is the state of the hub at one moment.
+type Stats struct {
+	Images        map[string]int      `json:"images" doc:"Manifests by state"`
+	Jobs          map[string]int      `json:"jobs" doc:"Jobs by state"`
+	Deliveries    DeliveryStats       `json:"deliveries"`
+	Subscriptions []SubscriptionStats `json:"subscriptions" nullable:"false"`
+}
+
+// DeliveryStats sums up the delivery queue.
+type DeliveryStats struct {
+	Backlog       int     `json:"backlog" doc:"Deliveries due or waiting for their next attempt"`
+	Dead          int     `json:"dead" doc:"Dead letters"`
+	OldestSeconds float64 `json:"oldest_seconds" doc:"Age of the oldest undelivered one; 0 when there is none"`
+}
+
+// SubscriptionStats is how one subscription fares.
+type SubscriptionStats struct {
+	ID            string     `json:"id"`
+	Name          string     `json:"name,omitempty"`
+	State         string     `json:"state"`
+	Breaker       string     `json:"breaker" doc:"closed, half-open or open"`
+	Backlog       int        `json:"backlog"`
+	Dead          int        `json:"dead"`
+	OldestSeconds float64    `json:"oldest_seconds"`
+	Attempts      int        `json:"attempts" doc:"Attempts in the last 24 hours"`
+	SuccessRate   float64    `json:"success_rate" doc:"Share of them that were delivered, 0 to 1"`
+	P50MS         float64    `json:"p50_ms"`
+	P99MS         float64    `json:"p99_ms"`
+	LastSuccess   *time.Time `json:"last_success,omitempty"`
+}
+
+// Token is one API token. Secret is in the answer to its creation alone.
+type Token struct {
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	Owner     string     `json:"owner" doc:"Whose subscriptions the token sees"`
+	Scopes    []string   `json:"scopes" nullable:"false"`
+	Secret    string     `json:"secret,omitempty" doc:"The token itself; answered once"`
+	CreatedAt time.Time  `json:"created_at"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	LastUsed  *time.Time `json:"last_used,omitempty"`
+}
+
+// TokenRequest asks for a new token.
+type TokenRequest struct {
+	Name      string     `json:"name" doc:"A name for people" minLength:"1" maxLength:"200"`
+	Owner     string     `json:"owner,omitempty" doc:"Whose subscriptions it sees; default: its name" maxLength:"200"`
+	Scopes    []string   `json:"scopes" doc:"What it may do" minItems:"1" enum:"admin,read,publish,subscriptions"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"When it stops working; never if absent"`
+}
+
+// Version says what is running.
+type Version struct {
+	Version   string `json:"version"`
+	Commit    string `json:"commit,omitempty"`
+	Go        string `json:"go"`
+	Claircore string `json:"claircore,omitempty"`
+}
