@@ -11,6 +11,7 @@ const (
 	TypeManifestIndexFailed    = "dev.tocsin.manifest.index_failed.v1"
 	TypeVulnerabilitiesChanged = "dev.tocsin.manifest.vulnerabilities_changed.v1"
 	TypeUpdateCompleted        = "dev.tocsin.update.completed.v1"
+	TypeManifestsChanged       = "dev.tocsin.update.manifests_changed.v1"
 	TypeUpdateFailed           = "dev.tocsin.update.failed.v1"
 	TypeSubscriptionFailing    = "dev.tocsin.subscription.failing.v1"
 	TypeSubscriptionRecovered  = "dev.tocsin.subscription.recovered.v1"
@@ -208,6 +209,43 @@ type UpdateCompleted struct {
 	// with a version that does not parse; Reasons has examples.
 	Skipped int      `json:"skipped"`
 	Reasons []string `json:"reasons,omitempty"`
+}
+
+// ManifestsChanged is the data of TypeManifestsChanged: one digest of every
+// TypeVulnerabilitiesChanged event of an update, or of those that a
+// subscription of granularity "update" asks for. Counts sums theirs; Manifests
+// lists at most the first hundred, most severe first; Links.All pages through
+// all of them.
+type ManifestsChanged struct {
+	Update    Update            `json:"update"`
+	Total     int               `json:"manifests_changed"`
+	Counts    DigestCounts      `json:"counts"`
+	Manifests []ChangedManifest `json:"manifests"`
+	Truncated bool              `json:"truncated"`
+	Links     Links             `json:"links"`
+}
+
+// DigestCounts sums findings over manifests; BySeverity counts manifests by the
+// top normalized severity among what was added and revised.
+type DigestCounts struct {
+	Added      int64      `json:"added"`
+	Removed    int64      `json:"removed"`
+	Revised    int64      `json:"revised"`
+	BySeverity BySeverity `json:"by_severity"`
+}
+
+// ChangedManifest is one manifest in a digest; Event is the id of its
+// TypeVulnerabilitiesChanged event.
+type ChangedManifest struct {
+	Event    string `json:"event"`
+	Digest   string `json:"digest"`
+	Image    string `json:"image,omitempty"`
+	Severity string `json:"severity"`
+	Fixable  bool   `json:"fixable"`
+	KEV      bool   `json:"kev"`
+	Added    int    `json:"added"`
+	Removed  int    `json:"removed"`
+	Revised  int    `json:"revised"`
 }
 
 // UpdateFailed is the data of TypeUpdateFailed.
