@@ -30,16 +30,16 @@ const (
 	GranularityUpdate   = "update"
 )
 
-// Statuses of a subscription. An active one is matched and delivered to; a
+// States of a subscription. An active one is matched and delivered to; a
 // paused one is matched and its deliveries wait; a disabled one is neither.
 const (
-	StatusActive   = "active"
-	StatusPaused   = "paused"
-	StatusDisabled = "disabled"
+	StateActive   = "active"
+	StatePaused   = "paused"
+	StateDisabled = "disabled"
 )
 
 // Subscription is the subscription object of the API, after the CloudEvents
-// Subscriptions API 1.0-wip. ID, Owner, Status, StatusReason, Secrets, Version,
+// Subscriptions API 1.0-wip. ID, Owner, State, Reason, Secrets, Version,
 // CreatedAt and UpdatedAt are the server's; what a client sends there is
 // ignored, except that Version, where not 0, is the version an update expects.
 type Subscription struct {
@@ -54,11 +54,12 @@ type Subscription struct {
 	Protocol         string             `json:"protocol"`
 	ProtocolSettings ProtocolSettings   `json:"protocolsettings,omitzero"`
 	SinkCredential   *SinkCredential    `json:"sinkcredential,omitempty"`
-	SigningSecret    string             `json:"signing_secret,omitempty"` // write-only; in an answer only when the server has just made it
+	Labels           map[string]string  `json:"labels,omitempty"`
+	Secret           string             `json:"secret,omitempty"` // signing secret, write-only; in an answer only when the server has just made it
 	Secrets          []SecretInfo       `json:"secrets,omitempty"`
 	Config           SubscriptionConfig `json:"config,omitzero"`
-	Status           string             `json:"status,omitempty"`
-	StatusReason     string             `json:"status_reason,omitempty"`
+	State            string             `json:"state,omitempty"` // StateActive, …
+	Reason           string             `json:"reason,omitempty"`
 	Version          int64              `json:"version,omitempty"`
 	CreatedAt        time.Time          `json:"created_at,omitzero"`
 	UpdatedAt        time.Time          `json:"updated_at,omitzero"`
