@@ -1,10 +1,75 @@
 package delivery
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"tocsin.dev/tocsin/schemas"
+)
+
+// FromTarget reads a subscription from what the API's object says.
+func FromTarget(t schemas.Target) (Subscription, error) {
+	o := t.Subscription
+	id, err := uuid.Parse(o.ID)
+	if err != nil {
+		return Subscription{}, fmt.Errorf("subscription id %q: %w", o.ID, err)
+	}
+	s := Subscription{
+		ID: id, Name: o.Name, Owner: o.Owner, Version: o.Version, Protocol: o.Protocol, Sink: o.Sink,
+		Active:   o.State == schemas.StateActive && !o.Config.Paused,
+		Settings: o.ProtocolSettings,
+		TLS:      TLS{CA: o.ProtocolSettings.CA, ServerName: o.ProtocolSettings.ServerName},
+		Config:   fromConfig(o.Config),
+	}
+	for _, key := range t.SigningSecrets {
+		s.Secrets = append(s.Secrets, Secret(key))
+	}
+	if c := t.Credential; c != nil {
+		s.TLS.Cert, s.TLS.Key = c.Certificate, Secret(c.Key)
+		switch c.CredentialType {
+		case schemas.CredentialPlain:
+			s.Credential = Credential{Username: c.Identifier, Password: Secret(c.Secret)}
+		case schemas.CredentialAccessToken:
+			s.Credential = Credential{Token: Secret(c.AccessToken)}
+		}
+	}
+	return s, nil
+}
+
+func fromConfig(c schemas.SubscriptionConfig) Config {
+	out := Config{
+		Timeout: time.Duration(c.Timeout), Concurrency: c.Concurrency, Ordered: c.Ordered,
+		Mode: ContentMode(c.Mode), BatchSize: c.BatchSize, Handshake: c.Handshake,
+	}
+	if r := c.Retry; r != nil {
+		for _, d := range r.Schedule {
+			out.Schedule = append(out.Schedule, time.Duration(d))
+		}
+		if r.Jitter != nil {
+			out.Jitter = *r.Jitter
+			if out.Jitter == 0 {
+				out.Jitter = -1
+			}
+		}
+	}
+	if r := c.Rate; r != nil {
+		out.Rate, out.Burst = r.PerSecond, r.Burst
+	}
+	if b := c.Breaker; b != nil {
+		out.Breaker = BreakerConfig{
+			Failures: b.ConsecutiveFailures, Ratio: b.FailureRatio, Window: time.Duration(b.Window), Minimum: b.MinAttempts,
+			Open: time.Duration(b.OpenFor), MaxOpen: time.Duration(b.MaxOpenFor), DisableAfter: time.Duration(b.DisableAfter),
+		}
+	}
+	return out.WithDefaults()
+}
 
 // WithDefaults fills in what c leaves open.
 func (c Config) WithDefaults() Config {
 	def(&c.Timeout, 15*time.Second)
+	def(&c.Jitter, 0.2)
 	def(&c.Concurrency, 16)
 	def(&c.Burst, 1)
 	def(&c.Mode, Structured)
@@ -20,6 +85,9 @@ func (c Config) WithDefaults() Config {
 	def(&b.Open, 10*time.Second)
 	def(&b.MaxOpen, 15*time.Minute)
 	def(&b.DisableAfter, 5*24*time.Hour)
+	if c.Ordered {
+		c.Concurrency = 1
+	}
 	return c
 }
 

@@ -1,9 +1,6 @@
 package delivery
 
-import (
-	"math/rand/v2"
-	"time"
-)
+import "time"
 
 // DefaultSchedule are the delays between attempts unless a subscription says
 // otherwise: 5 s, 30 s, 2 min, 10 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and
@@ -20,21 +17,20 @@ func DefaultSchedule() []time.Duration {
 const MaxRetryAfter = 24 * time.Hour
 
 // NextDelay is how long to wait after the given number of failed attempts (1
-// after the first): the schedule's delay with ±20 % of jitter, so that a
-// target which comes back is not met by all at once. It is false when the
-// schedule is used up. A retryAfter above zero takes the delay's place: it is
-// never undercut, jitter only adds up to 20 % to it, and it is bounded by
-// [MaxRetryAfter] first. jitter is in [0, 1); 0.5 leaves a delay as it is.
-func NextDelay(schedule []time.Duration, attempts int, retryAfter time.Duration, jitter float64) (time.Duration, bool) {
+// after the first): the schedule's delay, shorter or longer by up to the share
+// jitter of it, so that a target which comes back is not met by all at once.
+// It is false when the schedule is used up. A retryAfter above zero takes the
+// delay's place: it is bounded by [MaxRetryAfter] and never undercut, jitter
+// only adds to it. random is in [0, 1); 0.5 leaves a scheduled delay as it is.
+func NextDelay(schedule []time.Duration, attempts int, retryAfter time.Duration, jitter, random float64) (time.Duration, bool) {
 	if attempts < 1 || attempts > len(schedule) {
 		return 0, false
 	}
+	jitter = min(max(jitter, 0), 1)
 	if retryAfter > 0 {
 		d := min(retryAfter, MaxRetryAfter)
-		return d + time.Duration(0.2*jitter*float64(d)), true
+		return d + time.Duration(jitter*random*float64(d)), true
 	}
 	d := schedule[attempts-1]
-	return d + time.Duration((0.4*jitter-0.2)*float64(d)), true
+	return d + time.Duration(jitter*(2*random-1)*float64(d)), true
 }
-
-func jitter() float64 { return rand.Float64() }

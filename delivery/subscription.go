@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,14 +12,8 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
-)
 
-// The protocols a subscription may name.
-const (
-	ProtocolHTTP  = "HTTP"
-	ProtocolAMQP  = "AMQP"
-	ProtocolSTOMP = "STOMP"
-	ProtocolNATS  = "NATS"
+	"tocsin.dev/tocsin/schemas"
 )
 
 // Secret is a string that never shows in logs or messages. string(s) is its
@@ -35,8 +28,9 @@ func (Secret) MarshalJSON() ([]byte, error) { return []byte(`"[redacted]"`), nil
 // Subscription is what delivery needs to know of one: where to send and how.
 // Everything secret in it is decrypted.
 type Subscription struct {
-	ID   uuid.UUID
-	Name string
+	ID    uuid.UUID
+	Name  string
+	Owner string
 	// Version changes with every change of the subscription, state included.
 	Version int64
 	// Active is false while the subscription is paused or disabled: what it
@@ -44,9 +38,9 @@ type Subscription struct {
 	Active   bool
 	Protocol string
 	Sink     string
-	// Settings is the CloudEvents "protocolsettings" object; its keys are the
-	// protocol's (see each target's package). nil means none.
-	Settings   json.RawMessage
+	// Settings is the CloudEvents "protocolsettings" object; each protocol
+	// reads its own fields. CA and ServerName are already in TLS.
+	Settings   schemas.ProtocolSettings
 	Credential Credential
 	// Secrets sign webhooks: "whsec_" and base64 for HMAC, "whsk_" and base64
 	// for an ed25519 private key. More than one while a rotation lasts, the
@@ -98,11 +92,13 @@ func (t TLS) Config() (*tls.Config, error) {
 // ContentMode is how an event becomes a message.
 type ContentMode string
 
-// The content modes of CloudEvents. Batched exists for HTTP alone.
+// The content modes of CloudEvents, and Clair: Clair's notification in place
+// of a CloudEvent. Batched and Clair exist for HTTP alone.
 const (
-	Structured ContentMode = "structured"
-	Binary     ContentMode = "binary"
-	Batched    ContentMode = "batched"
+	Structured ContentMode = schemas.ModeStructured
+	Binary     ContentMode = schemas.ModeBinary
+	Batched    ContentMode = schemas.ModeBatched
+	Clair      ContentMode = schemas.ModeClair
 )
 
 // Config is how to deliver to one subscription. Zero values mean the
@@ -113,6 +109,9 @@ type Config struct {
 	Schedule []time.Duration
 	// Timeout bounds one attempt; 15 s.
 	Timeout time.Duration
+	// Jitter is the share of each delay by which it may be shorter or longer;
+	// 0.2. Negative means none.
+	Jitter float64
 	// Rate is how many messages a second at most, 0 for no limit; Burst how
 	// many at once, at least 1.
 	Rate  float64
@@ -148,18 +147,12 @@ type BreakerConfig struct {
 	DisableAfter time.Duration
 }
 
-// ErrNoSubscription says that a subscription does not exist (any more). What
-// it was still owed is dropped.
-var ErrNoSubscription = errors.New("no such subscription")
-
 // Subscriptions is where the queue learns about subscriptions.
 type Subscriptions interface {
-	// Target returns the subscription as it is now, or [ErrNoSubscription].
-	Target(ctx context.Context, id uuid.UUID) (Subscription, error)
-	// Versions returns the present version of each of ids; one that does not
-	// exist is left out. It is asked every second or two about all that have
-	// work, in one call.
-	Versions(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]int64, error)
+	// Targets returns those of ids that exist, as they are now, credentials in
+	// clear. It is asked every second or two about all that have work, in one
+	// call. What a subscription that does not exist was owed is dropped.
+	Targets(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]schemas.Target, error)
 }
 
 // Events is where the queue gets the events it delivers. One that does not
