@@ -1,0 +1,146 @@
+package oracle
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/quay/claircore"
+)
+
+// Scenario is everything one seed stands for.
+type Scenario struct {
+	Seed uint64
+	// Ecosystems are the names of those it draws from.
+	Ecosystems []string
+	// Reports are all contents any of its manifests ever has; two of the same
+	// hash are one manifest before and after a re-index.
+	Reports []*claircore.IndexReport
+	Steps   []Step
+}
+
+// Step is one thing that happens: exactly one field is set.
+type Step struct {
+	// Index is the position in Reports of what is indexed now.
+	Index *int
+	// Update is written to claircore's store.
+	Update *Update
+	// Process lets the engine catch up with the updates.
+	Process bool
+}
+
+// Generate makes the scenario of a seed.
+func Generate(seed uint64) *Scenario {
+	g := newGen(seed)
+	all := ecosystems()
+	s := &Scenario{Seed: seed}
+
+	// The first ecosystem goes round, so that no run of seeds leaves one out.
+	kinds := []ecosystem{all[int(seed%uint64(len(all)))]}
+	for range g.between(1, 2) {
+		kinds = append(kinds, pick(g, all))
+	}
+	for _, k := range kinds {
+		s.Ecosystems = append(s.Ecosystems, k.name)
+	}
+	slices.Sort(s.Ecosystems)
+	s.Ecosystems = slices.Compact(s.Ecosystems)
+
+	s.Reports = generateReports(g, kinds)
+	s.Steps = generateSteps(g, kinds, s.Reports)
+	return s
+}
+
+// generateReports makes two or three manifests upon a common base and, half of
+// the time, a second content for the first.
+func generateReports(g *gen, kinds []ecosystem) []*claircore.IndexReport {
+	c := newCatalogue(g)
+	install := func(lo, hi int) []installed {
+		var its []installed
+		for _, k := range kinds {
+			for range g.between(lo, hi) {
+				found := k.install(g)
+				its = append(its, found...)
+				// The same package once more in other surroundings.
+				if g.chance(10) {
+					again := k.install(g)
+					for i := range again {
+						again[i].pkg, again[i].src = found[0].pkg, found[0].src
+					}
+					its = append(its, again[:1]...)
+				}
+			}
+		}
+		return its
+	}
+	base := install(1, 2)
+	var rs []*claircore.IndexReport
+	for i := range g.between(2, 3) {
+		contents := slices.Concat(base, install(1, 2))
+		if g.chance(3) {
+			contents = contents[1:]
+		}
+		m := digest(g.tag, fmt.Sprint("manifest", i))
+		rs = append(rs, c.report(m, contents))
+	}
+	if g.chance(2) {
+		rs = append(rs, c.report(rs[0].Hash, slices.Concat(base[:len(base)/2], install(1, 2))))
+	}
+	return rs
+}
+
+const (
+	maxUpdates = 5
+	maxSteps   = 14
+)
+
+func generateSteps(g *gen, kinds []ecosystem, reports []*claircore.IndexReport) []Step {
+	var feeds []*feed
+	anonymous := g.chance(8)
+	for i := range g.between(1, 3) {
+		f := &feed{updater: fmt.Sprintf("updater%d-%s", i, g.tag), anonymous: anonymous}
+		f.kinds = []ecosystem{kinds[i%len(kinds)], pick(g, kinds)}
+		feeds = append(feeds, f)
+	}
+	if len(feeds) == 1 {
+		feeds[0].kinds = kinds
+	}
+
+	var steps []Step
+	updates, indexed := 0, 0
+	process := func() { steps = append(steps, Step{Process: true}) }
+	update := func() {
+		f := pick(g, feeds)
+		steps = append(steps, Step{Update: f.next(g, feeds)})
+		updates++
+	}
+	index := func() {
+		i := indexed
+		steps = append(steps, Step{Index: &i})
+		indexed++
+	}
+	if g.chance(3) {
+		update()
+		if g.chance(2) {
+			process()
+		}
+	}
+	index()
+	if g.chance(2) {
+		index()
+	}
+	for updates < maxUpdates && len(steps) < maxSteps {
+		switch {
+		case indexed < len(reports) && g.chance(5):
+			index()
+		case g.chance(3):
+			process()
+		default:
+			update()
+		}
+	}
+	for indexed < len(reports) {
+		index()
+	}
+	process()
+	return steps
+}
