@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"strings"
 
 	"tocsin.dev/tocsin/delivery"
-	"tocsin.dev/tocsin/schemas"
 )
 
 // Schemes are the URL schemes of a protocol and the port each stands for.
@@ -28,19 +26,6 @@ type Address struct {
 
 // String is the address without credentials.
 func (a Address) String() string { return a.URL.Scheme + "://" + a.HostPort }
-
-// Settings decodes the subscription's protocolsettings. An error is of class
-// [delivery.ClassInvalid].
-func Settings(sub delivery.Subscription) (schemas.ProtocolSettings, error) {
-	var s schemas.ProtocolSettings
-	if len(sub.Settings) == 0 {
-		return s, nil
-	}
-	if err := json.Unmarshal(sub.Settings, &s); err != nil {
-		return s, delivery.Failed(delivery.ClassInvalid, fmt.Errorf("protocolsettings: %w", err))
-	}
-	return s, nil
-}
 
 // Addresses lists the brokers of a subscription: its sink first, then the
 // failover list. An error is of class [delivery.ClassInvalid] and names the
