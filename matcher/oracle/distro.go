@@ -155,6 +155,12 @@ func (d *distro) advise(g *gen) claircore.Vulnerability {
 	default:
 		v.FixedInVersion = d.version(g)
 	}
+	if it, ok := g.target(d.name); ok {
+		v.Dist = it.dist
+		if v.Package.Name = it.pkg.Name; it.src.Name != "" && v.Package.Kind == types.SourcePackage {
+			v.Package.Name = it.src.Name
+		}
+	}
 	if len(d.archOps) > 0 {
 		adviseArch(g, &v, d.archOps)
 		if v.FixedInVersion == "" && g.chance(3) {

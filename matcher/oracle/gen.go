@@ -13,13 +13,26 @@ import (
 type gen struct {
 	*rand.Rand
 	tag string
+	// found is what has been installed, by ecosystem, for advisories to aim at.
+	found map[string][]installed
 }
 
 func newGen(seed uint64) *gen {
 	return &gen{
 		Rand: rand.New(rand.NewPCG(seed, 0x746f6373696e)),
 		tag:  strconv.FormatUint(seed, 36),
+
+		found: map[string][]installed{},
 	}
+}
+
+// target is something installed that an advisory should speak of; now and then
+// there is none, and the advisory speaks of whatever it likes.
+func (g *gen) target(ecosystem string) (installed, bool) {
+	if len(g.found[ecosystem]) == 0 || g.chance(3) {
+		return installed{}, false
+	}
+	return pick(g, g.found[ecosystem]), true
 }
 
 // chance is true once in n times.

@@ -96,6 +96,16 @@ func adviseRHEL(g *gen) claircore.Vulnerability {
 	if v.Package.Kind == types.BinaryPackage && g.chance(2) {
 		v.Package.Name = g.name("librhel", redHatNames)
 	}
+	if it, ok := g.target("rhel"); ok {
+		v.Package.Name, v.Package.Module = it.pkg.Name, it.pkg.Module
+		if v.Package.Kind == types.SourcePackage {
+			v.Package.Name = it.src.Name
+		}
+		if g.chance(2) {
+			from := pick(g, it.repos)
+			v.Repo = &claircore.Repository{Name: from.CPE.String(), Key: from.Key, CPE: from.CPE}
+		}
+	}
 	return v
 }
 

@@ -3,7 +3,9 @@ package oracle
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/quay/claircore"
 	"github.com/quay/claircore/toolkit/types"
@@ -100,4 +102,34 @@ func digest(parts ...string) claircore.Digest {
 		fmt.Fprintf(h, "%q", p)
 	}
 	return claircore.MustParseDigest(fmt.Sprintf("sha256:%x", h.Sum(nil)))
+}
+
+// contents lists a report's packages in their surroundings, one a line.
+func contents(r *claircore.IndexReport) string {
+	var lines []string
+	for _, rec := range r.IndexRecords() {
+		p := rec.Package
+		s := fmt.Sprintf("    %s %s %s", p.Kind, p.Name, p.Version)
+		if p.Arch != "" {
+			s += " " + p.Arch
+		}
+		if p.Module != "" {
+			s += " module " + p.Module
+		}
+		if p.NormalizedVersion.Kind != "" {
+			s += fmt.Sprintf(" (%s %s)", p.NormalizedVersion.Kind, p.NormalizedVersion.String())
+		}
+		if p.Source.Name != "" {
+			s += fmt.Sprintf(" of %s %s %s", p.Source.Kind, p.Source.Name, p.Source.Version)
+		}
+		if d := rec.Distribution; d != nil {
+			s += fmt.Sprintf(" in %s %s", d.DID, d.VersionID)
+		}
+		if repo := rec.Repository; repo != nil {
+			s += fmt.Sprintf(" from %s %s", repo.Name, repo.URI)
+		}
+		lines = append(lines, s+"\n")
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
 }

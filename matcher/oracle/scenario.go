@@ -60,6 +60,7 @@ func generateReports(g *gen, kinds []ecosystem) []*claircore.IndexReport {
 			for range g.between(lo, hi) {
 				found := k.install(g)
 				its = append(its, found...)
+				g.found[k.name] = append(g.found[k.name], found...)
 				// The same package once more in other surroundings.
 				if g.chance(10) {
 					again := k.install(g)

@@ -1,0 +1,168 @@
+package oracle
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"sync"
+	"testing"
+
+	"tocsin.dev/tocsin/internal/postgres/postgrestest"
+)
+
+var (
+	seedsFlag = flag.Int("oracle.seeds", 0, "how many scenarios to play; 0: 2000, under the race detector 300, with -short 200")
+	seedFlag  = flag.Uint64("oracle.seed", 0, "the first scenario's seed")
+)
+
+func seeds() int {
+	switch {
+	case *seedsFlag > 0:
+		return *seedsFlag
+	case testing.Short():
+		return 200
+	case raceEnabled:
+		return 300
+	}
+	return 2000
+}
+
+const (
+	// chunk is how many scenarios share a database, one after the other, so
+	// that each meets what earlier ones left behind.
+	chunk = 40
+	// enough scenarios reach everything the generator is meant to reach.
+	enough = 280
+	// shown is how many differences of a chunk are told in full.
+	shown = 3
+)
+
+// TestOracle holds the engine's events against the difference of libvuln's
+// reports, over many scenarios.
+func TestOracle(t *testing.T) {
+	n, first := seeds(), *seedFlag
+	var mu sync.Mutex
+	var total Coverage
+	t.Run("scenarios", func(t *testing.T) {
+		for from := 0; from < n; from += chunk {
+			lo, hi := first+uint64(from), first+uint64(min(from+chunk, n))
+			t.Run(fmt.Sprintf("%d-%d", lo, hi-1), func(t *testing.T) {
+				t.Parallel()
+				c := playAll(t, lo, hi)
+				mu.Lock()
+				defer mu.Unlock()
+				total.Merge(c)
+			})
+		}
+	})
+	t.Logf("%d scenarios from seed %d, %d updates, %d events; %d updates chained, %d manifests indexed in flight, %d re-indexed",
+		total.Scenarios, first, total.Updates, total.Events, total.Chained, total.InFlight, total.Reindexed)
+	for _, part := range []struct {
+		what string
+		of   map[string]int
+	}{{"added", total.Added}, {"removed", total.Removed}, {"revised", total.Revised}} {
+		t.Logf("findings %s: %v", part.what, part.of)
+	}
+	if n < enough || t.Failed() {
+		return
+	}
+	for _, e := range append(ecosystems(), ecosystem{name: sharedName}) {
+		for what, of := range map[string]map[string]int{"added": total.Added, "removed": total.Removed, "revised": total.Revised} {
+			if of[e.name] == 0 {
+				t.Errorf("no finding of %s was ever %s: the scenarios prove nothing about it", e.name, what)
+			}
+		}
+	}
+	if total.Chained == 0 || total.InFlight == 0 || total.Reindexed == 0 {
+		t.Error("no update was chained, no manifest indexed in flight, or none re-indexed")
+	}
+}
+
+func playAll(t *testing.T, lo, hi uint64) Coverage {
+	ctx := t.Context()
+	w, err := NewWorld(ctx, postgrestest.New(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var total Coverage
+	told := 0
+	for seed := lo; seed < hi; seed++ {
+		s := Generate(seed)
+		wrong, c, err := w.Play(ctx, s)
+		total.Merge(c)
+		replay := fmt.Sprintf("go test ./matcher/oracle -run TestOracle -oracle.seeds=1 -oracle.seed=%d", seed)
+		if err != nil {
+			t.Fatalf("seed %d: %v\nreplay: %s", seed, err, replay)
+		}
+		if len(wrong) > 0 {
+			t.Errorf("%s\n(and %d more)\nreplay: %s\nwith what came before it: -oracle.seeds=%d -oracle.seed=%d",
+				s.Describe(wrong[0]), len(wrong)-1, replay, seed-lo+1, lo)
+			if told++; told == shown {
+				t.FailNow()
+			}
+		}
+	}
+	return total
+}
+
+// TestSameSeedSameScenario is what makes a failing seed worth printing.
+func TestSameSeedSameScenario(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(50) {
+		a, b := fingerprint(Generate(seed)), fingerprint(Generate(seed))
+		if a != b {
+			t.Fatalf("seed %d generates two scenarios:\n%s\n%s", seed, a, b)
+		}
+	}
+	if fingerprint(Generate(1)) == fingerprint(Generate(2)) {
+		t.Error("two seeds generate the same scenario")
+	}
+}
+
+func fingerprint(s *Scenario) string {
+	out := s.Describe(Mismatch{Step: -1})
+	for _, r := range s.Reports {
+		out += contents(r)
+	}
+	return out
+}
+
+// TestScanTogether checks the oracle's own short cut: many reports in one Scan
+// say what each says alone.
+func TestScanTogether(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	w, err := NewWorld(ctx, postgrestest.New(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for seed := range uint64(28) {
+		s := Generate(seed)
+		for _, step := range s.Steps {
+			if step.Update == nil {
+				continue
+			}
+			if _, err := w.write(ctx, step.Update); err != nil {
+				t.Fatal(err)
+			}
+			together, err := scan(ctx, w.scanner, s.Reports)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, r := range s.Reports {
+				alone, err := scanOne(ctx, w.scanner, r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				found += len(alone)
+				if !maps.EqualFunc(alone, together[i], maps.Equal[map[Verdict]bool, map[Verdict]bool]) {
+					t.Fatalf("seed %d, %s: alone\n%s together\n%s", seed, r.Hash, alone, together[i])
+				}
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no report had a finding")
+	}
+}

@@ -1,0 +1,398 @@
+package oracle
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/quay/claircore"
+
+	"tocsin.dev/tocsin/schemas"
+)
+
+// Mismatch is one thing that the engine said and libvuln did not, or the other
+// way round.
+type Mismatch struct {
+	Seed uint64
+	// Step is the position of the update or index in the scenario's steps.
+	Step   int
+	Digest string
+	Text   string
+}
+
+// Coverage counts what scenarios put to the test, by ecosystem where one is
+// named, else over all.
+type Coverage struct {
+	Scenarios, Updates, Events int
+	Added, Removed, Revised    map[string]int
+	// Standing findings were there before and after an update, unchanged.
+	Standing int
+	// InFlight counts manifests indexed while an update had not been worked
+	// through yet, Chained updates not the first since the last run.
+	InFlight, Chained, Reindexed int
+}
+
+func newCoverage() Coverage {
+	return Coverage{Added: map[string]int{}, Removed: map[string]int{}, Revised: map[string]int{}}
+}
+
+// Merge adds another coverage to this one.
+func (c *Coverage) Merge(o Coverage) {
+	if c.Added == nil {
+		*c = newCoverage()
+	}
+	c.Scenarios += o.Scenarios
+	c.Updates += o.Updates
+	c.Events += o.Events
+	c.Standing += o.Standing
+	c.InFlight += o.InFlight
+	c.Chained += o.Chained
+	c.Reindexed += o.Reindexed
+	for _, p := range []struct{ to, from map[string]int }{{c.Added, o.Added}, {c.Removed, o.Removed}, {c.Revised, o.Revised}} {
+		for k, n := range p.from {
+			p.to[k] += n
+		}
+	}
+}
+
+// play is a scenario under way.
+type play struct {
+	*World
+	s        *Scenario
+	coverage Coverage
+	wrong    []Mismatch
+
+	// now and worked are what libvuln says of each of the scenario's reports
+	// after the last update, and after the last one the engine was let at.
+	now, worked []Findings
+	pending     []*pendingUpdate
+	// current is the report each indexed manifest has now.
+	current map[int32]int
+	updates int
+
+	events map[schemas.ChangeKey][]byte
+}
+
+// pendingUpdate is an update the engine has not been let at.
+type pendingUpdate struct {
+	step   int
+	ref    string
+	update *Update
+	diffs  []Difference // by report
+}
+
+// Play plays a scenario. Mismatches are what it is about; an error is a
+// failure to play at all.
+func (w *World) Play(ctx context.Context, s *Scenario) ([]Mismatch, Coverage, error) {
+	p := &play{
+		World: w, s: s, coverage: newCoverage(), current: map[int32]int{}, events: map[schemas.ChangeKey][]byte{},
+	}
+	p.coverage.Scenarios = 1
+	w.recorder.take()
+	var err error
+	if p.now, err = scan(ctx, w.scanner, s.Reports); err != nil {
+		return nil, p.coverage, err
+	}
+	p.worked = p.now
+	for i, step := range s.Steps {
+		switch {
+		case step.Index != nil:
+			err = p.index(ctx, i, *step.Index)
+		case step.Update != nil:
+			err = p.update(ctx, i, step.Update)
+		default:
+			err = p.process(ctx)
+		}
+		if err != nil {
+			return p.wrong, p.coverage, fmt.Errorf("step %d: %w", i, err)
+		}
+	}
+	if err := p.reread(ctx); err != nil {
+		return p.wrong, p.coverage, err
+	}
+	return p.wrong, p.coverage, nil
+}
+
+func (p *play) mismatch(step int, digest, format string, a ...any) {
+	p.wrong = append(p.wrong, Mismatch{Seed: p.s.Seed, Step: step, Digest: digest, Text: fmt.Sprintf(format, a...)})
+}
+
+// index hands a report over. Its event must count what libvuln said when the
+// engine last caught up: what came since, a later event will tell.
+func (p *play) index(ctx context.Context, step, report int) error {
+	r := p.s.Reports[report]
+	id, err := p.World.index(ctx, r)
+	if err != nil {
+		return err
+	}
+	if _, again := p.current[id]; again {
+		p.coverage.Reindexed++
+	}
+	p.current[id] = report
+	if len(p.pending) > 0 {
+		p.coverage.InFlight++
+	}
+	indexed, changes, _ := p.recorder.take()
+	if len(changes) > 0 {
+		p.mismatch(step, r.Hash.String(), "indexing announced %d changes", len(changes))
+	}
+	if len(indexed) != 1 {
+		p.mismatch(step, r.Hash.String(), "indexing announced %d indexed events, want 1", len(indexed))
+		return nil
+	}
+	want := bySeverity(p.worked[report])
+	if got := indexed[0].Data.Vulnerabilities; got != want {
+		p.mismatch(step, r.Hash.String(), "indexed event counts %+v\n    libvuln counts %+v:\n%s", got, want, p.worked[report])
+	}
+	if got := indexed[0].Data.Packages; got != len(r.Packages) {
+		p.mismatch(step, r.Hash.String(), "indexed event counts %d packages, want %d", got, len(r.Packages))
+	}
+	return nil
+}
+
+// bySeverity counts findings as an indexed event does: one for each
+// vulnerability and package, at its worst.
+func bySeverity(f Findings) schemas.BySeverity {
+	var b schemas.BySeverity
+	for _, vs := range f {
+		rank := 0
+		for v := range vs {
+			rank = max(rank, schemas.SeverityRank(v.Normalized))
+		}
+		b.Add(rank, 1)
+	}
+	return b
+}
+
+// update writes an update and notes what it changes about every report.
+func (p *play) update(ctx context.Context, step int, u *Update) error {
+	ref, err := p.write(ctx, u)
+	if err != nil {
+		return err
+	}
+	after, err := scan(ctx, p.scanner, p.s.Reports)
+	if err != nil {
+		return err
+	}
+	pu := &pendingUpdate{step: step, ref: ref.String(), update: u}
+	for i := range after {
+		pu.diffs = append(pu.diffs, difference(p.now[i], after[i]))
+	}
+	if len(p.pending) > 0 {
+		p.coverage.Chained++
+	}
+	p.pending = append(p.pending, pu)
+	p.now = after
+	p.updates++
+	p.coverage.Updates++
+	return nil
+}
+
+// process lets the engine catch up and holds its events against libvuln.
+func (p *play) process(ctx context.Context) error {
+	if err := p.engine.ProcessUpdates(ctx); err != nil {
+		return fmt.Errorf("process updates: %w", err)
+	}
+	_, changes, completed := p.recorder.take()
+	byRef := map[string]change{}
+	for _, c := range changes {
+		if _, twice := byRef[c.update.Ref]; twice {
+			p.mismatch(-1, "", "update %s was announced twice", c.update.Ref)
+		}
+		byRef[c.update.Ref] = c
+	}
+	done := map[string]schemas.UpdateCompleted{}
+	for _, c := range completed {
+		done[c.Update.Ref] = c
+	}
+	for _, pu := range p.pending {
+		c, announced := byRef[pu.ref]
+		delete(byRef, pu.ref)
+		fin, ok := done[pu.ref]
+		if !ok {
+			p.mismatch(pu.step, "", "update was not announced as completed")
+		}
+		if ok && fin.Manifests != len(c.rows) {
+			p.mismatch(pu.step, "", "update completed with %d manifests, but %d have events", fin.Manifests, len(c.rows))
+		}
+		if announced && c.update.Updater != pu.update.Updater {
+			p.mismatch(pu.step, "", "update of %s announced as of %s", pu.update.Updater, c.update.Updater)
+		}
+		if err := p.compare(ctx, pu, c); err != nil {
+			return err
+		}
+	}
+	for ref := range byRef {
+		p.mismatch(-1, "", "an update nobody wrote was announced: %s", ref)
+	}
+	p.pending, p.worked = nil, p.now
+	return nil
+}
+
+// compare holds one update's events against what libvuln says it changed.
+func (p *play) compare(ctx context.Context, pu *pendingUpdate, c change) error {
+	var keys []schemas.ChangeKey
+	for _, row := range c.rows {
+		keys = append(keys, schemas.ChangeKey{ChangeID: c.id, ManifestID: row.ManifestID, InventoryID: row.InventoryID, NamingID: row.NamingID})
+	}
+	var datas []schemas.VulnerabilitiesChanged
+	if len(keys) > 0 {
+		var err error
+		if datas, err = p.engine.RenderChanges(ctx, keys, 0); err != nil {
+			return fmt.Errorf("render: %w", err)
+		}
+		if len(datas) != len(keys) {
+			return fmt.Errorf("render: %d of %d events", len(datas), len(keys))
+		}
+	}
+	got := map[int32]Difference{}
+	for i, row := range c.rows {
+		data := &datas[i]
+		raw, err := json.Marshal(data)
+		if err != nil {
+			return err
+		}
+		p.events[keys[i]] = raw
+		p.coverage.Events++
+		report, known := p.current[row.ManifestID]
+		if !known {
+			p.mismatch(pu.step, data.Manifest.Digest, "event about a manifest of another scenario")
+			continue
+		}
+		digest := p.s.Reports[report].Hash.String()
+		if data.Manifest.Digest != digest {
+			p.mismatch(pu.step, digest, "event says it is about %s", data.Manifest.Digest)
+		}
+		if data.Update.Ref != pu.ref {
+			p.mismatch(pu.step, digest, "event says it is of update %s, want %s", data.Update.Ref, pu.ref)
+		}
+		if len(data.Added) != row.Added || len(data.Removed) != row.Removed || len(data.Revised) != row.Revised ||
+			data.Counts.Added != row.Added || data.Counts.Removed != row.Removed || data.Counts.Revised != row.Revised {
+			p.mismatch(pu.step, digest, "event lists %d added, %d removed, %d revised; says %+v; its row says %+v",
+				len(data.Added), len(data.Removed), len(data.Revised), data.Counts, row)
+		}
+		got[row.ManifestID] = announced(data)
+	}
+	for id, report := range p.current {
+		want := pu.diffs[report]
+		p.count(want, pu)
+		digest := p.s.Reports[report].Hash.String()
+		d, told := got[id]
+		if told && want.empty() {
+			p.mismatch(pu.step, digest, "event about a manifest that did not change")
+		}
+		for _, part := range []struct {
+			what      string
+			want, got Findings
+		}{{"added", want.Added, d.Added}, {"removed", want.Removed, d.Removed}, {"revised", want.Revised, d.Revised}} {
+			if text := disagree(part.want, part.got); text != "" {
+				p.mismatch(pu.step, digest, "%s:\n%s", part.what, text)
+			}
+		}
+	}
+	return nil
+}
+
+// disagree describes how what events say differs from what libvuln says: other
+// findings, or a verdict libvuln doesn't know. It is empty if they agree.
+func disagree(want, got Findings) string {
+	missing, extra, other := Findings{}, Findings{}, Findings{}
+	for id, vs := range want {
+		if _, ok := got[id]; !ok {
+			missing[id] = vs
+		}
+	}
+	for id, vs := range got {
+		known, ok := want[id]
+		if !ok {
+			extra[id] = vs
+			continue
+		}
+		for v := range vs {
+			if !known[v] {
+				other.add(id, v)
+			}
+		}
+	}
+	var b strings.Builder
+	for _, part := range []struct {
+		what string
+		f    Findings
+	}{{"libvuln says, events don't", missing}, {"events say, libvuln doesn't", extra}, {"events say with a verdict libvuln doesn't", other}} {
+		if len(part.f) > 0 {
+			fmt.Fprintf(&b, "    %s:\n%s", part.what, part.f)
+		}
+	}
+	return b.String()
+}
+
+// count notes what a difference puts to the test, by the ecosystem in the name
+// of the package.
+func (p *play) count(d Difference, pu *pendingUpdate) {
+	for _, part := range []struct {
+		to map[string]int
+		f  Findings
+	}{{p.coverage.Added, d.Added}, {p.coverage.Removed, d.Removed}, {p.coverage.Revised, d.Revised}} {
+		for id := range part.f {
+			part.to[ecosystemOf(id.Name)]++
+		}
+	}
+}
+
+// reread collects garbage and renders every event again: it must read the same.
+func (p *play) reread(ctx context.Context) error {
+	if err := p.engine.CollectGarbage(ctx); err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	for key, was := range maps.All(p.events) {
+		datas, err := p.engine.RenderChanges(ctx, []schemas.ChangeKey{key}, 0)
+		if err != nil {
+			return fmt.Errorf("render again: %w", err)
+		}
+		now, err := json.Marshal(datas[0])
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(was, now) {
+			p.mismatch(-1, datas[0].Manifest.Digest, "event reads otherwise later:\n    was %s\n    now %s", was, now)
+		}
+	}
+	return nil
+}
+
+// Describe tells a mismatch to people, with the scenario's steps up to it.
+func (s *Scenario) Describe(m Mismatch) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d (%s)\n", s.Seed, strings.Join(s.Ecosystems, ", "))
+	reports := map[string]*claircore.IndexReport{}
+	for i, step := range s.Steps {
+		if m.Step >= 0 && i > m.Step {
+			break
+		}
+		switch {
+		case step.Index != nil:
+			r := s.Reports[*step.Index]
+			fmt.Fprintf(&b, "  step %d: index %s\n", i, r.Hash)
+			reports[r.Hash.String()] = r
+		case step.Update != nil:
+			kind := "full"
+			if step.Update.Delta {
+				kind = "delta"
+			}
+			fmt.Fprintf(&b, "  step %d: %s update by %s\n", i, kind, step.Update.Updater)
+			for _, line := range step.Update.Story {
+				fmt.Fprintf(&b, "    %s\n", line)
+			}
+		default:
+			fmt.Fprintf(&b, "  step %d: the engine catches up\n", i)
+		}
+	}
+	if r := reports[m.Digest]; r != nil {
+		fmt.Fprintf(&b, "  packages of %s:\n%s", m.Digest, contents(r))
+	}
+	fmt.Fprintf(&b, "  step %d, %s: %s", m.Step, m.Digest, m.Text)
+	return b.String()
+}

@@ -1,0 +1,191 @@
+package oracle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/quay/claircore"
+	"github.com/quay/claircore/datastore"
+	"github.com/quay/claircore/datastore/postgres"
+	"github.com/quay/claircore/libvuln"
+	"github.com/quay/claircore/libvuln/driver"
+	"github.com/quay/claircore/matchers"
+	"github.com/quay/claircore/nodejs"
+
+	"tocsin.dev/tocsin/matcher"
+	"tocsin.dev/tocsin/schemas"
+)
+
+// World is where scenarios are played: an engine, and libvuln beside it. It is
+// not safe for concurrent use.
+type World struct {
+	truth    datastore.MatcherStore
+	scanner  *libvuln.Libvuln
+	pool     *pgxpool.Pool // the engine's
+	copies   []datastore.MatcherStore
+	engine   *matcher.Engine
+	recorder *recorder
+}
+
+// NewWorld makes a world in which claircore and the engine share a database.
+func NewWorld(ctx context.Context, pool *pgxpool.Pool) (*World, error) {
+	return NewSplitWorld(ctx, pool, pool)
+}
+
+// NewSplitWorld makes a world in which libvuln scans one database and the
+// engine works on another; every update is written to both. What is done to
+// the engine's database then shows in events only.
+func NewSplitWorld(ctx context.Context, truth, engine *pgxpool.Pool) (*World, error) {
+	w := &World{truth: postgres.NewMatcherStore(truth), pool: engine, recorder: &recorder{}}
+	if engine != truth {
+		w.copies = []datastore.MatcherStore{postgres.NewMatcherStore(engine)}
+	}
+	offline := &http.Client{Transport: offline{}}
+	ms, err := matchers.NewMatchers(ctx, offline, matchers.WithOutOfTree([]driver.Matcher{&nodejs.Matcher{}}))
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range ms {
+		ms[i] = matcher.Lenient(m)
+	}
+	w.scanner, err = libvuln.New(ctx, &libvuln.Options{
+		Store: matcher.Store(w.truth), Client: offline,
+		MatcherNames: []string{}, Matchers: ms, UpdaterSets: []string{},
+		UpdateRetention: libvuln.DefaultUpdateRetention, DisableBackgroundUpdates: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	w.engine, err = matcher.New(ctx, matcher.Options{
+		Pool: engine, Announcer: w.recorder, Retention: 2, Logger: slog.New(slog.DiscardHandler),
+	})
+	return w, err
+}
+
+type offline struct{}
+
+func (offline) RoundTrip(r *http.Request) (*http.Response, error) {
+	return nil, errors.New("the oracle has no network")
+}
+
+// write writes an update to claircore's store and returns the reference under
+// which the engine will find it.
+func (w *World) write(ctx context.Context, u *Update) (uuid.UUID, error) {
+	var ref uuid.UUID
+	for _, s := range slices.Concat([]datastore.MatcherStore{w.truth}, w.copies) {
+		var err error
+		if u.Delta {
+			ref, err = s.DeltaUpdateVulnerabilities(ctx, u.Updater, "", u.Vulns, u.Deleted)
+		} else {
+			ref, err = s.UpdateVulnerabilities(ctx, u.Updater, "", u.Vulns)
+		}
+		if err != nil {
+			return uuid.Nil, fmt.Errorf("write an update: %w", err)
+		}
+	}
+	return ref, nil
+}
+
+const registerSQL = `
+WITH m AS (
+  INSERT INTO tocsin.manifest (digest, spec, state)
+  VALUES (@digest, '{}', 'indexed')
+  ON CONFLICT (digest) DO UPDATE SET updated_at = now()
+  RETURNING id, xmax <> 0 AS known
+)
+SELECT id, known FROM m`
+
+const nameSQL = `
+INSERT INTO tocsin.naming (manifest_id, names) VALUES (@manifest, @names) RETURNING id`
+
+// index hands an index report to the engine, as the indexer does, and returns
+// the manifest's id.
+func (w *World) index(ctx context.Context, r *claircore.IndexReport) (int32, error) {
+	m := matcher.Manifest{Digest: r.Hash.String(), Names: []string{"registry.example/app:1"}, IndexerState: "oracle"}
+	if err := w.pool.QueryRow(ctx, registerSQL, pgx.NamedArgs{"digest": m.Digest}).Scan(&m.ID, &m.Reindexed); err != nil {
+		return 0, fmt.Errorf("register a manifest: %w", err)
+	}
+	if err := w.pool.QueryRow(ctx, nameSQL, pgx.NamedArgs{"manifest": m.ID, "names": m.Names}).Scan(&m.NamingID); err != nil {
+		return 0, fmt.Errorf("name a manifest: %w", err)
+	}
+	if err := w.engine.Indexed(ctx, m, r); err != nil {
+		return 0, fmt.Errorf("index: %w", err)
+	}
+	return m.ID, nil
+}
+
+// recorder is the announcer of a world: it keeps what is announced.
+type recorder struct {
+	mu        sync.Mutex
+	indexed   []schemas.IndexedEvent
+	changes   []change
+	completed []schemas.UpdateCompleted
+}
+
+// change is one call of ManifestsChanged.
+type change struct {
+	id     int64
+	update schemas.Update
+	rows   []affected
+}
+
+// affected is one row of the temporary table affected_manifest.
+type affected struct {
+	ManifestID              int32
+	InventoryID, NamingID   int64
+	Added, Removed, Revised int
+	SeverityRank            int16
+	Fixable                 bool
+}
+
+func (r *recorder) take() (indexed []schemas.IndexedEvent, changes []change, completed []schemas.UpdateCompleted) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	indexed, changes, completed = r.indexed, r.changes, r.completed
+	r.indexed, r.changes, r.completed = nil, nil, nil
+	return indexed, changes, completed
+}
+
+// ManifestIndexed implements [matcher.Announcer].
+func (r *recorder) ManifestIndexed(_ context.Context, _ pgx.Tx, ev schemas.IndexedEvent) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.indexed = append(r.indexed, ev)
+	return nil
+}
+
+const affectedSQL = `
+SELECT manifest_id, inventory_id, naming_id, added, removed, revised, severityrank, fixable
+FROM affected_manifest ORDER BY manifest_id`
+
+// ManifestsChanged implements [matcher.Announcer].
+func (r *recorder) ManifestsChanged(ctx context.Context, tx pgx.Tx, id int64, u schemas.Update) (int64, error) {
+	rows, err := tx.Query(ctx, affectedSQL)
+	if err != nil {
+		return 0, err
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[affected])
+	if err != nil {
+		return 0, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changes = append(r.changes, change{id: id, update: u, rows: all})
+	return int64(len(all)), nil
+}
+
+// UpdateCompleted implements [matcher.Announcer].
+func (r *recorder) UpdateCompleted(_ context.Context, _ pgx.Tx, data schemas.UpdateCompleted) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.completed = append(r.completed, data)
+	return nil
+}
