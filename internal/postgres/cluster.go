@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/internal/filelock"
 )
 
 const (
@@ -147,9 +149,9 @@ func (c *Cluster) run(ctx context.Context) error {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return fmt.Errorf("private PostgreSQL: %w", err)
 	}
-	unlock, err := lockFile(filepath.Join(c.dir, "lock"))
+	unlock, err := filelock.Take(filepath.Join(c.dir, "lock"))
 	if err != nil {
-		return err
+		return fmt.Errorf("private PostgreSQL: %w", err)
 	}
 	defer unlock()
 	if err := c.create(ctx); err != nil {
@@ -341,22 +343,6 @@ func freePort() (int, error) {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-// lockFile takes an exclusive lock that ends with this process at the latest.
-func lockFile(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("private PostgreSQL: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("private PostgreSQL: another Tocsin runs on %s (stop it, or choose another data directory)", filepath.Dir(path))
-		}
-		return nil, fmt.Errorf("private PostgreSQL: lock %s: %w", path, err)
-	}
-	return func() { _ = f.Close() }, nil
 }
 
 func exists(path string) (bool, error) {

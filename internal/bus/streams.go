@@ -1,0 +1,144 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Subjects of the contract.
+const (
+	// SubjectManifests takes manifests to index from anyone, SubjectUpdates
+	// requests to run updater sets.
+	SubjectManifests = "tocsin.manifests"
+	SubjectUpdates   = "tocsin.updates"
+	// SubjectJobs, with a kind of job after it, hands jobs to their runners.
+	SubjectJobs = "tocsin.jobs."
+	// SubjectEvents, with an event type's tail after it, has every event.
+	SubjectEvents = "tocsin.events."
+)
+
+// Subjects of hints.
+const (
+	WakeMatcher  = "tocsin.wake.matcher"
+	WakeDelivery = "tocsin.wake.delivery"
+	WakeOutbox   = "tocsin.wake.outbox"
+	WakeJobs     = "tocsin.wake.jobs"
+)
+
+// Names of the streams.
+const (
+	StreamIntake = "TOCSIN_INTAKE"
+	StreamJobs   = "TOCSIN_JOBS"
+	StreamEvents = "TOCSIN_EVENTS"
+)
+
+// duplicateWindow is how long a stream remembers message ids.
+const duplicateWindow = 2 * time.Minute
+
+// StreamOptions set what depends on the installation. A stream that exists is
+// changed to them.
+type StreamOptions struct {
+	// Replicas of every stream: 1, or 3 or 5 on a cluster; 1 if zero.
+	Replicas int
+	// IntakeMaxBytes bounds what waits to be recorded, 1 GiB if zero. A full
+	// intake refuses what is published to it.
+	IntakeMaxBytes int64
+	// JobsMaxBytes bounds the messages of waiting jobs, 256 MiB if zero. Beyond
+	// it, jobs wait in the database alone until there is room.
+	JobsMaxBytes int64
+	// EventsMaxBytes and EventsMaxAge bound the events kept for readers of
+	// NATS, 1 GiB and 7 days if zero. The oldest go first; the event log in the
+	// database has its own retention.
+	EventsMaxBytes int64
+	EventsMaxAge   time.Duration
+}
+
+func (o StreamOptions) withDefaults() StreamOptions {
+	if o.Replicas == 0 {
+		o.Replicas = 1
+	}
+	if o.IntakeMaxBytes == 0 {
+		o.IntakeMaxBytes = 1 << 30
+	}
+	if o.JobsMaxBytes == 0 {
+		o.JobsMaxBytes = 256 << 20
+	}
+	if o.EventsMaxBytes == 0 {
+		o.EventsMaxBytes = 1 << 30
+	}
+	if o.EventsMaxAge == 0 {
+		o.EventsMaxAge = 7 * 24 * time.Hour
+	}
+	return o
+}
+
+func (o StreamOptions) configs() []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{{
+		Name:        StreamIntake,
+		Description: "what others ask of Tocsin, until it has written it down",
+		Subjects:    []string{SubjectManifests, SubjectUpdates},
+		Retention:   jetstream.WorkQueuePolicy,
+		Discard:     jetstream.DiscardNew,
+		MaxBytes:    o.IntakeMaxBytes,
+		Duplicates:  duplicateWindow,
+		Replicas:    o.Replicas,
+	}, {
+		Name:        StreamJobs,
+		Description: "jobs on their way to a runner; the table of jobs is the truth",
+		Subjects:    []string{SubjectJobs + ">"},
+		Retention:   jetstream.WorkQueuePolicy,
+		Discard:     jetstream.DiscardNew,
+		MaxBytes:    o.JobsMaxBytes,
+		Duplicates:  duplicateWindow,
+		Replicas:    o.Replicas,
+	}, {
+		Name:        StreamEvents,
+		Description: "every event, for those who read NATS",
+		Subjects:    []string{SubjectEvents + ">"},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		MaxBytes:    o.EventsMaxBytes,
+		MaxAge:      o.EventsMaxAge,
+		Duplicates:  duplicateWindow,
+		Replicas:    o.Replicas,
+	}}
+}
+
+// declare creates the streams, or changes them to what they should be.
+func (b *Bus) declare(ctx context.Context) error {
+	for _, c := range b.streams.configs() {
+		if _, err := b.js.CreateOrUpdateStream(ctx, c); err != nil {
+			return fmt.Errorf("NATS: declare stream %s: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
+// declareWhenReady declares the streams as soon as the server lets it: one that
+// has just started may not have JetStream or, on a cluster, a leader yet.
+func (b *Bus) declareWhenReady(ctx context.Context) error {
+	for {
+		err := b.declare(ctx)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
+			return fmt.Errorf("%w (enable JetStream for this account)", err)
+		}
+		if apiErr, ok := errors.AsType[*jetstream.APIError](err); ok && apiErr.Code == 400 {
+			return err // a configuration that the server refuses stays refused
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
+				return fmt.Errorf("%w (start nats-server with -js)", err)
+			}
+			return err
+		case <-time.After(reconnectWait):
+		}
+	}
+}
