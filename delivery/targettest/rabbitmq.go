@@ -8,6 +8,10 @@ import (
 	"testing"
 )
 
+// RabbitMQMessageLimit is the size in bytes over which the nodes of the suite
+// refuse a message.
+const RabbitMQMessageLimit = 8 << 20
+
 // RabbitMQ is a real RabbitMQ node of its own: own data, own node name, own
 // Erlang port mapper, free ports on loopback, STOMP plugin on.
 type RabbitMQ struct {
@@ -49,8 +53,9 @@ distribution.listener.interface = 127.0.0.1
 default_user = %s
 default_pass = %s
 loopback_users = none
+max_message_size = %d
 disk_free_limit.absolute = 1MB
-`, r.AMQP, r.AMQPS, r.STOMP, r.STOMPS, r.Certs.CA, r.Certs.Cert, r.Certs.Key, r.User, r.Password)
+`, r.AMQP, r.AMQPS, r.STOMP, r.STOMPS, r.Certs.CA, r.Certs.Cert, r.Certs.Key, r.User, r.Password, RabbitMQMessageLimit)
 	write(t, dir, "rabbitmq.conf", []byte(conf))
 	write(t, dir, "enabled_plugins", []byte("[rabbitmq_stomp].\n"))
 	for _, d := range []string{"home", "mnesia", "log"} {

@@ -1,0 +1,101 @@
+package stomp_test
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	gostomp "github.com/go-stomp/stomp/v3"
+
+	"tocsin.dev/tocsin/delivery"
+	"tocsin.dev/tocsin/delivery/stomp"
+	"tocsin.dev/tocsin/delivery/targettest"
+	"tocsin.dev/tocsin/schemas"
+)
+
+func opener(dial delivery.DialFunc) delivery.Opener { return stomp.Opener{Dial: dial} }
+
+func TestRabbitMQ(t *testing.T) {
+	t.Parallel()
+	targettest.Run(t, targettest.Suite{
+		Opener: opener, Scheme: "stomp", TLSScheme: "stomps", Prefix: "cloudEvents_",
+		Start: func(t testing.TB) targettest.Server {
+			r := targettest.StartRabbitMQ(t)
+			return server{
+				process: r, host: targettest.Address(r.STOMP), tlsHost: targettest.Address(r.STOMPS), ca: r.Certs.CAPEM,
+				user: r.User, password: r.Password,
+			}
+		},
+	})
+}
+
+func TestActiveMQ(t *testing.T) {
+	t.Parallel()
+	targettest.Run(t, targettest.Suite{
+		Opener: opener, Scheme: "stomp", TLSScheme: "stomps", Prefix: "cloudEvents_",
+		Start: func(t testing.TB) targettest.Server {
+			a := targettest.StartActiveMQ(t)
+			return server{process: a, host: targettest.Address(a.STOMP), user: a.User, password: a.Password}
+		},
+	})
+}
+
+type server struct {
+	process interface {
+		Start()
+		Stop()
+	}
+	host, tlsHost, ca string
+	user, password    string
+}
+
+func (s server) Start()          { s.process.Start() }
+func (s server) Stop()           { s.process.Stop() }
+func (s server) Host() string    { return s.host }
+func (s server) TLSHost() string { return s.tlsHost }
+func (s server) CA() string      { return s.ca }
+
+func (s server) Subscription(destination string) delivery.Subscription {
+	return delivery.Subscription{
+		Protocol: schemas.ProtocolSTOMP, Sink: "stomp://" + s.host,
+		Settings:   schemas.ProtocolSettings{Destination: "/queue/" + destination},
+		Credential: delivery.Credential{Username: s.user, Password: delivery.Secret(s.password)},
+	}
+}
+
+// Prepare has nothing to do: both brokers make a queue, a durable one, when
+// the first message for it comes.
+func (s server) Prepare(testing.TB, string, int) {}
+
+func (s server) Drain(t testing.TB, destination string, n int) []targettest.Received {
+	t.Helper()
+	raw, err := net.Dial("tcp", s.host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	conn, err := gostomp.Connect(raw, gostomp.ConnOpt.Login(s.user, s.password), gostomp.ConnOpt.Host("/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := conn.Subscribe("/queue/"+destination, gostomp.AckAuto)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return targettest.Collect(n, func() (targettest.Received, bool) {
+		select {
+		case m := <-sub.C:
+			if m == nil || m.Err != nil {
+				t.Fatalf("consume: %v", m)
+			}
+			headers := map[string]string{}
+			for i := range m.Header.Len() {
+				k, v := m.Header.GetAt(i)
+				headers[k] = v
+			}
+			return targettest.Received{ContentType: m.ContentType, Headers: headers, Body: m.Body}, true
+		case <-time.After(200 * time.Millisecond):
+			return targettest.Received{}, false
+		}
+	})
+}
