@@ -1,0 +1,179 @@
+package updater
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/jobs"
+)
+
+// maxRequest is the most bytes that a request over NATS may have.
+const maxRequest = 4 << 10
+
+// request takes one message of the intake: {"set":"osv"}, or {} for all. What
+// cannot be understood is kept as a failed job and never comes again.
+func (s *Service) request(ctx context.Context, m bus.Message) error {
+	set, err := parseRequest(m.Data)
+	if err == nil {
+		var names []string
+		if set != "" {
+			names = []string{set}
+		}
+		if _, err = s.RunNow(ctx, names); err == nil {
+			return nil
+		}
+		if !errors.Is(err, ErrUnknownSet) && !errors.Is(err, ErrDisabledSet) {
+			return err
+		}
+	}
+	if _, err := s.queue.Reject(ctx, Kind, m.Data, err.Error()); err != nil {
+		return fmt.Errorf("keep a message that cannot be understood: %w", err)
+	}
+	return fmt.Errorf("%w: %w", bus.ErrTerminate, err)
+}
+
+func parseRequest(data []byte) (set string, err error) {
+	if len(data) > maxRequest {
+		return "", fmt.Errorf("the message has %d bytes, at most %d taken", len(data), maxRequest)
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return "", nil
+	}
+	var body struct {
+		Set string `json:"set"`
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil {
+		return "", fmt.Errorf(`want {"set":"osv"}, or {} for all: %w`, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return "", errors.New(`want {"set":"osv"}, or {} for all: there is more after it`)
+	}
+	return body.Set, nil
+}
+
+// work runs the set of one job. Failures of the feed are final for the job: the
+// schedule tries again, and the rows say what happened. An error of the
+// database is the job's to repeat.
+func (s *Service) work(ctx context.Context, job jobs.Job) error {
+	var req request
+	if err := json.Unmarshal(job.Payload, &req); err != nil {
+		return jobs.Permanent(fmt.Errorf("payload: %w", err))
+	}
+	chosen, err := choose(s.sets, []string{job.Key})
+	if err != nil {
+		return jobs.Permanent(fmt.Errorf("%w (updaters.sets of this process enables %s)", err, strings.Join(setNames(s.sets), ", ")))
+	}
+	set := chosen[0]
+	mine, err := s.record.claim(ctx, set.Name, job.ID, req.Manual, req.After)
+	if err != nil {
+		return err
+	}
+	if !mine {
+		s.log.InfoContext(ctx, "updater set ran meanwhile", "set", set.Name)
+		return nil
+	}
+	if mended, err := s.database.settle(ctx); err != nil {
+		return err
+	} else if mended {
+		s.log.WarnContext(ctx, "mended what an interrupted update left behind")
+		s.waker.Wake(WakeMatcher)
+	}
+
+	obs := &recorder{service: s, set: set.Name, job: job.ID}
+	err = s.runner.run(ctx, set, s.database, obs)
+	if ctx.Err() != nil {
+		// The process stops or lost the job: whoever runs it next records it.
+		return context.Cause(ctx)
+	}
+	if obs.broken != nil {
+		return obs.broken
+	}
+	out := Outcome{Result: Unchanged, Rows: obs.rows}
+	if obs.updated > 0 {
+		out.Result = Updated
+	}
+	if err != nil {
+		out = Outcome{Result: Failed, Err: err}
+		s.log.ErrorContext(ctx, "updater set failed", "set", set.Name, "error", err)
+	}
+	if err := s.record.finish(ctx, set.Name, "", job.ID, out); err != nil {
+		return err
+	}
+	if err == nil && len(obs.failures) > 0 {
+		err = fmt.Errorf("%d of %d updaters failed: %w", len(obs.failures), obs.total, errors.Join(obs.failures...))
+	}
+	if err != nil {
+		return jobs.Permanent(err)
+	}
+	return nil
+}
+
+// A recorder is the observer that writes rows, wakes the matcher and tells the
+// job's progress.
+type recorder struct {
+	service *Service
+	set     string
+	job     uuid.UUID
+
+	mu       sync.Mutex
+	total    int
+	updated  int
+	rows     int64
+	failures []error
+	broken   error // a row could not be written
+}
+
+func (o *recorder) discovered(ctx context.Context, updaters []string) error {
+	o.total = len(updaters)
+	return o.keep(o.service.record.present(ctx, o.set, updaters))
+}
+
+func (o *recorder) started(ctx context.Context, updater string) error {
+	return o.keep(o.service.record.start(ctx, o.set, updater, o.job))
+}
+
+func (o *recorder) finished(ctx context.Context, updater string, out Outcome) error {
+	log := o.service.log.With("set", o.set, "updater", updater)
+	o.mu.Lock()
+	o.rows += out.Rows
+	switch out.Result {
+	case Updated:
+		o.updated++
+		log.InfoContext(ctx, "vulnerability data updated", "ref", out.Ref, "rows", out.Rows)
+	case Failed:
+		o.failures = append(o.failures, fmt.Errorf("%s: %w", updater, out.Err))
+		log.ErrorContext(ctx, "updater failed; its previous data stay", "error", out.Err)
+	default:
+		log.InfoContext(ctx, "vulnerability data unchanged")
+	}
+	o.mu.Unlock()
+	err := o.service.record.finish(ctx, o.set, updater, o.job, out)
+	if out.Result == Updated {
+		o.service.waker.Wake(WakeMatcher)
+	}
+	return o.keep(err)
+}
+
+func (o *recorder) keep(err error) error {
+	if err != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.broken = err
+	}
+	return err
+}
+
+func (o *recorder) progress(ctx context.Context, text string) {
+	jobs.Progress(ctx, text)
+}
