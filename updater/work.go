@@ -110,6 +110,7 @@ func (s *Service) work(ctx context.Context, job jobs.Job) error {
 	if err := s.record.finish(ctx, set.Name, "", job.ID, out); err != nil {
 		return err
 	}
+	jobs.Result(ctx, obs.summary())
 	if err == nil && len(obs.failures) > 0 {
 		err = fmt.Errorf("%d of %d updaters failed: %w", len(obs.failures), obs.total, errors.Join(obs.failures...))
 	}
@@ -128,6 +129,7 @@ type recorder struct {
 
 	mu       sync.Mutex
 	total    int
+	ended    int
 	updated  int
 	rows     int64
 	failures []error
@@ -146,6 +148,7 @@ func (o *recorder) started(ctx context.Context, updater string) error {
 func (o *recorder) finished(ctx context.Context, updater string, out Outcome) error {
 	log := o.service.log.With("set", o.set, "updater", updater)
 	o.mu.Lock()
+	o.ended++
 	o.rows += out.Rows
 	switch out.Result {
 	case Updated:
@@ -163,6 +166,14 @@ func (o *recorder) finished(ctx context.Context, updater string, out Outcome) er
 		o.service.waker.Wake(WakeMatcher)
 	}
 	return o.keep(err)
+}
+
+// summary says what came of the run, for people.
+func (o *recorder) summary() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return fmt.Sprintf("%d updaters: %d updated, %d unchanged, %d failed; %s rows",
+		o.total, o.updated, o.ended-o.updated-len(o.failures), len(o.failures), thousands(int(o.rows)))
 }
 
 func (o *recorder) keep(err error) error {
