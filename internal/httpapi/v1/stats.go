@@ -4,10 +4,13 @@ import "time"
 
 // Stats is the state of the hub at one moment.
 type Stats struct {
-	Images        map[string]int      `json:"images" doc:"Manifests by state"`
-	Jobs          map[string]int      `json:"jobs" doc:"Jobs by state"`
-	Deliveries    DeliveryStats       `json:"deliveries"`
-	Subscriptions []SubscriptionStats `json:"subscriptions" nullable:"false"`
+	Images map[string]int `json:"images" doc:"Manifests by state"`
+	Jobs   map[string]int `json:"jobs" doc:"Jobs by state"`
+	// PendingUpdates counts updaters whose newest update has not been worked out
+	// and told of yet.
+	PendingUpdates int                 `json:"pending_updates" doc:"Updaters whose newest update has not been told of yet"`
+	Deliveries     DeliveryStats       `json:"deliveries"`
+	Subscriptions  []SubscriptionStats `json:"subscriptions" nullable:"false"`
 }
 
 // DeliveryStats sums up the delivery queue.

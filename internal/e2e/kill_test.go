@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"flag"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"tocsin.dev/tocsin/schemas"
+)
+
+var (
+	kills    = flag.Int("e2e.kills", 10, "how often the kill test ends the server")
+	killSeed = flag.Uint64("e2e.seed", 0, "seed of the kill test's moments; 0 picks one")
+)
+
+// TestKills ends the server ten times at random moments of the run that
+// TestFixtures makes, on a Postgres and a JetStream of its own, and checks that
+// the reports come out the same and that the events, each id once, add up to
+// them.
+func TestKills(t *testing.T) {
+	t.Parallel()
+	dir := needFixtures(t)
+	before, after := fixtureStates(dir)
+	empty := feedState{"empty", t.TempDir(), beforeTime.AddDate(-1, 0, 0)}
+	feeds := newFeedServer(t, empty)
+	images := serveImages(t, filepath.Join(dir, "images"))
+	want := expectations(t, dir, images)
+	seed := *killSeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("replay with -e2e.seed=%d", seed)
+
+	s := newServer(t, feeds.updaterConfig()+"  schedules: {default: \"@every 2s\"}\n  jitter: 0s\n")
+	s.start()
+	hook := newReceiver(t)
+	s.subscribe(hook, "kills")
+	for i := range *kills {
+		s.survive(t, i, images, random)
+		switch {
+		case i == *kills/4:
+			feeds.advance(before)
+		case i == *kills*3/5:
+			feeds.advance(after)
+		}
+	}
+	s.waitReports(want, func(e expectation) findings { return rowsOf(e.After) }, "after")
+	s.quiet(hook)
+	for digest, e := range want {
+		if diff := replayChanges(t, hook.all(), digest).diff(rowsOf(e.After)); diff != "" {
+			t.Errorf("%s: the events do not add up to the report\n%s", e.Manifest, diff)
+		}
+		n := hook.count(func(r received) bool { return r.Type == schemas.TypeManifestIndexed && r.Subject == digest })
+		if n != 1 {
+			t.Errorf("%s: %d indexed events, want 1", e.Manifest, n)
+		}
+	}
+	t.Logf("%d events in %d deliveries", hook.count(func(received) bool { return true }), len(hook.all()))
+}
+
+// survive kills the server after a random time in which it was given work, and
+// starts it again unless the next kill should hit it while it starts.
+func (s *server) survive(t *testing.T, i int, images []image, random *rand.Rand) {
+	t.Helper()
+	// The images are published in the first rounds; one whose publication
+	// was not acknowledged is published again in the next round.
+	if i < len(images) {
+		for _, img := range images[:i+1] {
+			if err := s.tryPublish("tocsin.manifests", img.job(t)); err != nil {
+				t.Logf("round %d: publish: %v", i, err)
+			}
+		}
+	}
+	// The moment of the kill is the point of this test, so it is a time.
+	time.Sleep(time.Duration(random.IntN(4000)) * time.Millisecond)
+	s.kill()
+	os.Remove(filepath.Join(s.dir, "data", "run.json"))
+	if random.IntN(4) == 0 { // kill it while it starts, too
+		if err := s.spawn(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
+		s.kill()
+	}
+	s.start()
+}
