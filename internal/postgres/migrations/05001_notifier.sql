@@ -62,7 +62,7 @@ CREATE TABLE tocsin.subscription (
   deleted_at  timestamptz
 );
 CREATE UNIQUE INDEX subscription_key ON tocsin.subscription (owner, key) WHERE key IS NOT NULL AND deleted_at IS NULL;
-CREATE UNIQUE INDEX subscription_stamp ON tocsin.subscription (stamp);
+CREATE UNIQUE INDEX subscription_by_stamp ON tocsin.subscription (stamp);
 CREATE INDEX subscription_owner ON tocsin.subscription (owner, id) WHERE deleted_at IS NULL;
 
 -- +goose StatementBegin
