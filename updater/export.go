@@ -60,8 +60,7 @@ func Export(ctx context.Context, w io.Writer, cfg Config, opts ...Option) error 
 	if err != nil {
 		return err
 	}
-	to := &export{enc: json.NewEncoder(w)}
-	to.enc.SetEscapeHTML(false)
+	to := &export{enc: newEncoder(w)}
 	obs := &exportObserver{log: s.log}
 	for _, set := range s.sets {
 		if err := s.runner.run(ctx, set, to, obs); err != nil {
@@ -82,6 +81,12 @@ type export struct {
 	mu     sync.Mutex
 	enc    *json.Encoder
 	broken error
+}
+
+func newEncoder(w io.Writer) *json.Encoder {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc
 }
 
 func (*export) previous(context.Context, driver.UpdateKind, string) (driver.Fingerprint, int64, error) {
