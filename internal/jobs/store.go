@@ -1,0 +1,243 @@
+package jobs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tocsin.dev/tocsin/internal/bus"
+)
+
+const (
+	// MaxPayload bounds a job's payload, in bytes.
+	MaxPayload = 8 << 20
+	// rejectedKept is how much of a message nobody understands is kept, in bytes.
+	rejectedKept = 4 << 10
+	maxReason    = 4 << 10
+	maxProgress  = 1 << 10
+)
+
+// Options of a Store. The zero value will do.
+type Options struct {
+	// Policies by kind; a kind without one has the defaults of [Policy].
+	Policies map[string]Policy
+	// Lease is how long a runner that has gone silent keeps its job; 30 s if zero.
+	Lease time.Duration
+	// SweepEvery is the longest pause between two sweeps of Run; 5 s if zero.
+	SweepEvery time.Duration
+	// KeepDone and KeepFailed are how long ended jobs are kept: 7 and 30 days if zero.
+	KeepDone, KeepFailed time.Duration
+	// OnFailed, if set, is called when a job fails for good, in the transaction
+	// that says so; its error undoes that, and it is tried again later.
+	OnFailed func(ctx context.Context, tx pgx.Tx, job Job) error
+	Logger   *slog.Logger
+	// Registerer takes this package's metrics; none if nil.
+	Registerer prometheus.Registerer
+}
+
+// A Store keeps jobs. Its methods may be called concurrently.
+type Store struct {
+	pool    *pgxpool.Pool
+	bus     *bus.Bus
+	opts    Options
+	log     *slog.Logger
+	metrics *metrics
+}
+
+// New returns a store on a migrated database. It starts nothing.
+func New(pool *pgxpool.Pool, b *bus.Bus, o Options) *Store {
+	if o.Lease == 0 {
+		o.Lease = 30 * time.Second
+	}
+	if o.SweepEvery == 0 {
+		o.SweepEvery = 5 * time.Second
+	}
+	if o.KeepDone == 0 {
+		o.KeepDone = 7 * 24 * time.Hour
+	}
+	if o.KeepFailed == 0 {
+		o.KeepFailed = 30 * 24 * time.Hour
+	}
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Store{pool: pool, bus: b, opts: o, log: log, metrics: newMetrics(o.Registerer)}
+}
+
+func (s *Store) policy(kind string) Policy { return s.opts.Policies[kind].withDefaults() }
+
+// columns are those of a Job, in the order of scan.
+const columns = `id, kind, key, payload, state, rejected, attempts, reason, progress, result, fence, next_run_at, created_at, updated_at`
+
+func scan(row pgx.CollectableRow) (j Job, err error) {
+	err = row.Scan(&j.ID, &j.Kind, &j.Key, &j.Payload, &j.State, &j.Rejected, &j.Attempts, &j.Reason, &j.Progress, &j.Result,
+		&j.Fence, &j.NextRunAt, &j.CreatedAt, &j.UpdatedAt)
+	return j, err
+}
+
+// A querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// one returns the job of a statement that returns one row of columns, or
+// pgx.ErrNoRows.
+func one(ctx context.Context, q querier, sql string, args pgx.NamedArgs) (Job, error) {
+	rows, err := q.Query(ctx, sql, args)
+	if err != nil {
+		return Job{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, scan)
+}
+
+const (
+	insertSQL = `
+INSERT INTO tocsin.job (kind, key, payload) VALUES (@kind, @key, @payload)
+ON CONFLICT (kind, key) WHERE state IN ('queued', 'running') DO NOTHING
+RETURNING ` + columns
+
+	activeSQL = `
+SELECT ` + columns + ` FROM tocsin.job
+WHERE kind = @kind AND key = @key AND state IN ('queued', 'running')`
+
+	publishedSQL = `UPDATE tocsin.job SET published_at = clock_timestamp() WHERE id = ANY(@ids)`
+)
+
+// Submit returns the active job of kind and key, or a new one with payload as
+// JSON and true. When it returns without error, the job will be run, also when
+// NATS is not there: the row is what counts. An active job keeps the payload
+// that it has.
+func (s *Store) Submit(ctx context.Context, kind, key string, payload any) (Job, bool, error) {
+	b, err := json.Marshal(payload)
+	if err != nil {
+		return Job{}, false, fmt.Errorf("submit %s job: payload: %w", kind, err)
+	}
+	if len(b) > MaxPayload {
+		return Job{}, false, fmt.Errorf("submit %s job: payload of %d bytes is over the limit of %d", kind, len(b), MaxPayload)
+	}
+	if key == "" || !utf8.ValidString(key) || strings.ContainsRune(key, 0) {
+		return Job{}, false, fmt.Errorf("submit %s job: key %q is empty or not text", kind, key)
+	}
+	args := pgx.NamedArgs{"kind": kind, "key": key, "payload": json.RawMessage(b)}
+	for {
+		job, err := one(ctx, s.pool, insertSQL, args)
+		if err == nil {
+			s.hand(ctx, job)
+			return job, true, nil
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return Job{}, false, fmt.Errorf("submit %s job: %w", kind, err)
+		}
+		job, err = one(ctx, s.pool, activeSQL, args)
+		if err == nil {
+			return job, false, nil
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return Job{}, false, fmt.Errorf("submit %s job: %w", kind, err)
+		}
+		// It ended between the two statements.
+	}
+}
+
+// hand publishes a queued job. It has no error to return: what it does not
+// manage, the sweeper does.
+func (s *Store) hand(ctx context.Context, job Job) {
+	s.bus.Wake(bus.WakeJobs)
+	if err := s.publish(ctx, job.Kind, job.ID); err != nil {
+		s.log.WarnContext(ctx, "job not published; the sweeper will", "job", job.ID, "kind", job.Kind, "error", err)
+		return
+	}
+	if _, err := s.pool.Exec(ctx, publishedSQL, pgx.NamedArgs{"ids": []uuid.UUID{job.ID}}); err != nil {
+		s.log.WarnContext(ctx, "published job not marked; it will be published again", "job", job.ID, "error", err)
+	}
+}
+
+// publish sends the ids of jobs of one kind to its runners. The message has an
+// id of its own: a job may have to be published again, and twice does no harm.
+func (s *Store) publish(ctx context.Context, kind string, ids ...uuid.UUID) error {
+	msgs := make([]bus.Message, len(ids))
+	for i, id := range ids {
+		msgs[i] = bus.Message{Subject: bus.SubjectJobs + kind, ID: uuid.NewString(), Data: []byte(id.String())}
+	}
+	return s.bus.PublishBatch(ctx, msgs)
+}
+
+const rejectSQL = `
+INSERT INTO tocsin.job (kind, key, payload, state, rejected, reason)
+SELECT @kind::text, @key::text, @payload::json, 'failed', true, @reason::text
+WHERE NOT EXISTS (
+  SELECT FROM tocsin.job
+  WHERE kind = @kind AND key = @key AND rejected AND state = 'failed' AND created_at > now() - interval '10 minutes')
+RETURNING ` + columns
+
+const rejectedSQL = `
+SELECT ` + columns + ` FROM tocsin.job
+WHERE kind = @kind AND key = @key AND rejected
+ORDER BY id DESC LIMIT 1`
+
+// Reject keeps a message that nobody can understand as a failed job, with the
+// reason and the first 4 KiB of it. The same message within ten minutes, as
+// when it is handed over again, is the same job.
+func (s *Store) Reject(ctx context.Context, kind string, payload []byte, reason string) (Job, error) {
+	text, err := json.Marshal(clean(string(payload), rejectedKept))
+	if err != nil {
+		return Job{}, fmt.Errorf("reject %s message: %w", kind, err)
+	}
+	args := pgx.NamedArgs{
+		"kind": kind, "key": fmt.Sprintf("sha256:%x", sha256.Sum256(payload)),
+		"payload": json.RawMessage(text), "reason": clean(reason, maxReason),
+	}
+	var job Job
+	isNew := false
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var err error
+		job, err = one(ctx, tx, rejectSQL, args)
+		if errors.Is(err, pgx.ErrNoRows) {
+			job, err = one(ctx, tx, rejectedSQL, args)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		isNew = true
+		return s.announce(ctx, tx, job)
+	})
+	if err != nil {
+		return Job{}, fmt.Errorf("reject %s message: %w", kind, err)
+	}
+	if isNew {
+		s.metrics.ended(kind, "rejected")
+		s.bus.Wake(bus.WakeJobs)
+	}
+	return job, nil
+}
+
+func (s *Store) announce(ctx context.Context, tx pgx.Tx, job Job) error {
+	if s.opts.OnFailed == nil {
+		return nil
+	}
+	if err := s.opts.OnFailed(ctx, tx, job); err != nil {
+		return fmt.Errorf("announce failed job: %w", err)
+	}
+	return nil
+}
+
+// clean makes text of s that PostgreSQL takes, cut to at most limit bytes.
+func clean(s string, limit int) string {
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
