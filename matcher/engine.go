@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -92,6 +93,10 @@ type Engine struct {
 	opts      Options
 	log       *slog.Logger
 	metrics   *metrics
+	sql       sqlTexts
+
+	prepareMu sync.Mutex
+	prepared  bool
 }
 
 // New returns an engine. It starts nothing and does not touch the database. A
@@ -108,6 +113,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{
 		pool: o.Pool, store: o.Store, matchers: set, announcer: o.Announcer,
 		reports: o.Reports, opts: o, log: o.Logger, metrics: newMetrics(o.Registry),
+		sql: set.texts(),
 	}
 	lenient := make([]driver.Matcher, len(set.all))
 	for i, m := range set.all {

@@ -2,6 +2,7 @@ package matcher
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/quay/claircore"
@@ -122,4 +123,13 @@ func (s *Skips) Examples() []Skip {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]Skip(nil), s.examples...)
+}
+
+// reasons are the examples as sentences.
+func (s *Skips) reasons() []string {
+	var out []string
+	for _, k := range s.Examples() {
+		out = append(out, fmt.Sprintf("%s in %s %s: %s: %s", k.Vulnerability, k.Package, k.Version, k.Matcher, k.Reason))
+	}
+	return out
 }

@@ -1,0 +1,165 @@
+package matcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/quay/claircore"
+
+	"tocsin.dev/tocsin/schemas"
+)
+
+// Manifest is what the indexer knows of a manifest whose index report it hands
+// over.
+type Manifest struct {
+	ID           int32
+	Digest       string
+	Names        []string
+	Labels       map[string]string
+	NamingID     int64
+	IndexerState string
+	Reindexed    bool
+	Warnings     []string
+	// Force announces the manifest even if nothing about it is new.
+	Force bool
+}
+
+// MaxPackages is how many different packages a manifest may hold.
+const MaxPackages = 250_000
+
+// ErrTooManyPackages is returned for a report with more than [MaxPackages].
+var ErrTooManyPackages = errors.New("index report has too many packages")
+
+// ErrUnknownManifest is returned for a manifest that isn't there or was
+// deleted.
+var ErrUnknownManifest = errors.New("unknown manifest")
+
+const (
+	lockBarrierShared = `SELECT pg_advisory_xact_lock_shared(@key)`
+	lockBarrier       = `SELECT pg_advisory_xact_lock(@key)`
+
+	lockManifest = `
+SELECT m.state = 'indexed', m.indexer_state, i.id, coalesce(i.occurrences, '{}')
+FROM tocsin.manifest m
+LEFT JOIN tocsin.inventory i ON i.manifest_id = m.id AND i.current
+WHERE m.id = @manifest AND m.state <> 'deleted'
+FOR UPDATE OF m`
+
+	retireInventory = `UPDATE tocsin.inventory SET current = false WHERE manifest_id = @manifest AND current`
+
+	insertInventory = `
+INSERT INTO tocsin.inventory (manifest_id, occurrences, current)
+VALUES (@manifest, @occurrences, true) RETURNING id`
+
+	setIndexed = `
+UPDATE tocsin.manifest
+SET state = 'indexed', reason = '', inventory_id = @inventory, indexer_state = @state, indexed_at = now(), updated_at = now()
+WHERE id = @manifest`
+)
+
+// Indexed records what a manifest holds and announces it, with the findings
+// that the updates announced so far amount to, in one transaction: an update
+// that is being worked through at the same time is either in those findings or
+// comes as a change later. Repeating it with the same report and indexer state
+// does nothing. Errors: [ErrUnknownManifest], [ErrTooManyPackages].
+func (e *Engine) Indexed(ctx context.Context, m Manifest, report *claircore.IndexReport) error {
+	if err := e.indexed(ctx, m, report); err != nil {
+		return fmt.Errorf("record inventory of %s: %w", m.Digest, err)
+	}
+	return nil
+}
+
+func (e *Engine) indexed(ctx context.Context, m Manifest, report *claircore.IndexReport) error {
+	switch {
+	case e.announcer == nil:
+		return errors.New("the engine has no announcer")
+	case report == nil || !report.Success:
+		return errors.New("the index report is not that of a finished index")
+	case len(report.Packages) > MaxPackages:
+		return fmt.Errorf("%w: %d, at most %d", ErrTooManyPackages, len(report.Packages), MaxPackages)
+	}
+	if err := e.prepare(ctx); err != nil {
+		return err
+	}
+	occurrences, err := occurrencesOf(report)
+	if err != nil {
+		return err
+	}
+	return pgx.BeginFunc(ctx, e.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockBarrierShared, pgx.NamedArgs{"key": BarrierKey}); err != nil {
+			return err
+		}
+		var done bool
+		var state string
+		var inventory *int64
+		var held []int32
+		err := tx.QueryRow(ctx, lockManifest, pgx.NamedArgs{"manifest": m.ID}).Scan(&done, &state, &inventory, &held)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrUnknownManifest
+		}
+		if err != nil {
+			return err
+		}
+		ids, err := e.storeOccurrences(ctx, tx, occurrences)
+		if err != nil {
+			return err
+		}
+		same := inventory != nil && slices.Equal(ids, held)
+		if same && done && state == m.IndexerState && !m.Force {
+			return nil
+		}
+		if !same {
+			if inventory, err = replaceInventory(ctx, tx, m.ID, ids); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(ctx, setIndexed, pgx.NamedArgs{"manifest": m.ID, "inventory": *inventory, "state": m.IndexerState}); err != nil {
+			return err
+		}
+		return e.announceIndexed(ctx, tx, m, *inventory, len(report.Packages), ids)
+	})
+}
+
+func replaceInventory(ctx context.Context, tx pgx.Tx, manifest int32, occurrences []int32) (*int64, error) {
+	if _, err := tx.Exec(ctx, retireInventory, pgx.NamedArgs{"manifest": manifest}); err != nil {
+		return nil, err
+	}
+	var id int64
+	err := tx.QueryRow(ctx, insertInventory, pgx.NamedArgs{"manifest": manifest, "occurrences": occurrences}).Scan(&id)
+	return &id, err
+}
+
+func (e *Engine) announceIndexed(ctx context.Context, tx pgx.Tx, m Manifest, inventory int64, packages int, occurrences []int32) error {
+	p, err := e.present(ctx, tx, occurrences)
+	if err != nil {
+		return fmt.Errorf("count findings: %w", err)
+	}
+	ev := schemas.IndexedEvent{
+		ManifestID: m.ID, InventoryID: inventory, NamingID: m.NamingID,
+		Data: schemas.ManifestIndexed{
+			Manifest: schemas.Manifest{Digest: m.Digest, Names: m.Names, Labels: m.Labels},
+			Packages: packages, Vulnerabilities: p.bySeverity,
+			IndexerState: m.IndexerState, Reindexed: m.Reindexed, Warnings: m.Warnings,
+		},
+		Extensions: p.extensions(),
+	}
+	if len(m.Names) > 0 {
+		ev.Extensions.Image = &m.Names[0]
+	}
+	return e.announcer.ManifestIndexed(ctx, tx, ev)
+}
+
+// Forget takes a manifest's inventory out of what later updates are held
+// against. Events that speak of it read the same.
+func (e *Engine) Forget(ctx context.Context, manifestID int32) error {
+	return pgx.BeginFunc(ctx, e.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockBarrierShared, pgx.NamedArgs{"key": BarrierKey}); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, retireInventory, pgx.NamedArgs{"manifest": manifestID})
+		return err
+	})
+}

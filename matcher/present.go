@@ -1,0 +1,124 @@
+package matcher
+
+import (
+	"context"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/schemas"
+)
+
+// judgeBatch is how many candidates are judged at a time.
+const judgeBatch = 5000
+
+// present is what is wrong with some occurrences as of the cursors.
+type present struct {
+	bySeverity schemas.BySeverity
+	top        int // -1 if there is nothing
+	fixable    bool
+	kev        bool
+	epss       *int32
+}
+
+// countPresent counts findings: of the rows of one advisory that match one
+// occurrence, the first by preference speaks for it.
+const countPresent = `
+WITH finding AS (
+  SELECT DISTINCT ON (v.updater, v.name, p.occurrence) v.id
+  FROM unnest(@vulns::bigint[], @occurrences::integer[]) AS p (vuln, occurrence)
+  JOIN public.vuln v ON v.id = p.vuln
+  ORDER BY v.updater, v.name, p.occurrence, tocsin.severity_rank(v.normalized_severity) DESC, v.fixed_in_version = '', v.id
+)
+SELECT tocsin.severity_rank(v.normalized_severity), sum(f.n)::integer, bool_or(tocsin.fixable(v.fixed_in_version)),
+  bool_or(coalesce(s.kev, false)), max(ceil(s.epss * 100))::integer
+FROM (SELECT id, count(*) AS n FROM finding GROUP BY id) f
+JOIN public.vuln v ON v.id = f.id
+LEFT JOIN LATERAL (` + scores + `) s ON cardinality(@ops::bigint[]) > 0
+GROUP BY 1`
+
+// scores reads the KEV and EPSS entries of vulnerability v as of the given
+// enrichment operations.
+const scores = `
+  SELECT bool_or(e.updater = @kev) AS kev, max((e.data->>'epss')::float8) FILTER (WHERE e.updater = @epss) AS epss
+  FROM public.enrichment e JOIN public.uo_enrich ue ON ue.enrich = e.id
+  WHERE e.tags && tocsin.cves(v.name, tocsin.aliases(v.id), v.links) AND ue.uo = ANY(@ops::bigint[])`
+
+// present finds what is wrong with the occurrences as of the cursors.
+func (e *Engine) present(ctx context.Context, tx pgx.Tx, occurrences []int32) (present, error) {
+	p := present{top: -1}
+	cs, err := e.presentPairs(ctx, tx, occurrences)
+	if err != nil || len(cs) == 0 {
+		return p, err
+	}
+	ops, err := enrichmentOps(ctx, tx)
+	if err != nil {
+		return p, err
+	}
+	vulns, occs := make([]int64, len(cs)), make([]int32, len(cs))
+	for i, c := range cs {
+		vulns[i], occs[i] = c.vuln, c.occurrence
+	}
+	rows, err := tx.Query(ctx, countPresent, pgx.NamedArgs{
+		"vulns": vulns, "occurrences": occs, "ops": ops.all(), "kev": kevName, "epss": epssName,
+	})
+	if err != nil {
+		return p, err
+	}
+	var rank, n int
+	var fixable, kev bool
+	var epss *int32
+	_, err = pgx.ForEachRow(rows, []any{&rank, &n, &fixable, &kev, &epss}, func() error {
+		p.bySeverity.Add(rank, n)
+		p.top = max(p.top, rank)
+		p.fixable = p.fixable || fixable
+		p.kev = p.kev || kev
+		if epss != nil && (p.epss == nil || *epss > *p.epss) {
+			v := *epss
+			p.epss = &v
+		}
+		return nil
+	})
+	return p, err
+}
+
+// presentPairs returns the vulnerable (vulnerability, occurrence) pairs of
+// these occurrences as of the cursors.
+func (e *Engine) presentPairs(ctx context.Context, tx pgx.Tx, occurrences []int32) ([]candidate, error) {
+	rows, err := tx.Query(ctx, e.sql.ofManifest, pgx.NamedArgs{"occurrences": occurrences})
+	if err != nil {
+		return nil, err
+	}
+	cs, err := pgx.CollectRows(rows, scanCandidate)
+	if err != nil {
+		return nil, err
+	}
+	_, skips := CollectSkips(ctx)
+	j := e.newJudge(tx, skips)
+	out := cs[:0]
+	for batch := range slices.Chunk(cs, judgeBatch) {
+		ok, err := j.accept(ctx, batch)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, ok...)
+	}
+	return out, nil
+}
+
+func scanCandidate(row pgx.CollectableRow) (candidate, error) {
+	var c candidate
+	err := row.Scan(&c.vuln, &c.occurrence, &c.mask)
+	return c, err
+}
+
+func (p present) extensions() schemas.Extensions {
+	var x schemas.Extensions
+	if p.top < 0 {
+		return x
+	}
+	rank := int32(p.top)
+	x.Severity, x.SeverityRank = &schemas.SeverityNames[p.top], &rank
+	x.Fixable, x.KEV, x.EPSS = &p.fixable, &p.kev, p.epss
+	return x
+}

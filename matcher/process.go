@@ -1,0 +1,93 @@
+package matcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ProcessUpdates works through every update operation that is newer than its
+// updater's cursor, one change at a time in the order in which they landed, and
+// returns when there is none left. An updater that fails does not keep the
+// others; the errors come joined. Several processes may do it at once.
+func (e *Engine) ProcessUpdates(ctx context.Context) error {
+	if e.announcer == nil {
+		return errors.New("matcher: the engine has no announcer")
+	}
+	if err := e.prepare(ctx); err != nil {
+		return err
+	}
+	feeds, err := e.pending(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range feeds {
+		for more := true; more; {
+			start := time.Now()
+			more, err = e.advance(ctx, f)
+			if err != nil {
+				e.metrics.changes.WithLabelValues(f.kind, "failed").Inc()
+				errs = append(errs, fmt.Errorf("updater %q: %w", f.updater, err))
+				break
+			}
+			if more {
+				e.metrics.changes.WithLabelValues(f.kind, "done").Inc()
+				e.metrics.duration.WithLabelValues(f.kind).Observe(time.Since(start).Seconds())
+			}
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// advance does a feed's next step, if there is one, in one transaction.
+func (e *Engine) advance(ctx context.Context, f feed) (more bool, err error) {
+	err = pgx.BeginFunc(ctx, e.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockBarrier, pgx.NamedArgs{"key": ChangeKey}); err != nil {
+			return err
+		}
+		s, err := f.next(ctx, tx)
+		if err != nil || s == nil {
+			return err
+		}
+		more = true
+		if s.kind == kindEnrichment {
+			return e.enrichmentChange(ctx, tx, s)
+		}
+		return e.vulnerabilityChange(ctx, tx, s)
+	})
+	return more, err
+}
+
+// Run processes updates when a hint comes and at least every Interval, and
+// collects garbage every GCInterval, until ctx ends. It returns nil then.
+func (e *Engine) Run(ctx context.Context) error {
+	var wake <-chan struct{}
+	if e.opts.Wake != nil {
+		wake = e.opts.Wake.OnWake(ctx, WakeSubject)
+	}
+	updates, garbage := time.NewTicker(e.opts.Interval), time.NewTicker(e.opts.GCInterval)
+	defer updates.Stop()
+	defer garbage.Stop()
+	for {
+		if err := e.ProcessUpdates(ctx); err != nil && ctx.Err() == nil {
+			e.log.ErrorContext(ctx, "updates could not be worked through; they are tried again", "reason", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wake:
+		case <-updates.C:
+		case <-garbage.C:
+			if err := e.CollectGarbage(ctx); err != nil && ctx.Err() == nil {
+				e.log.ErrorContext(ctx, "garbage could not be collected; it is tried again", "reason", err)
+			}
+		}
+	}
+}
