@@ -63,7 +63,30 @@ func fromConfig(c schemas.SubscriptionConfig) Config {
 			Open: time.Duration(b.OpenFor), MaxOpen: time.Duration(b.MaxOpenFor), DisableAfter: time.Duration(b.DisableAfter),
 		}
 	}
-	return out.WithDefaults()
+	return out
+}
+
+// Or fills in what c leaves open from d.
+func (c Config) Or(d Config) Config {
+	def(&c.Timeout, d.Timeout)
+	def(&c.Jitter, d.Jitter)
+	def(&c.Rate, d.Rate)
+	def(&c.Burst, d.Burst)
+	def(&c.Concurrency, d.Concurrency)
+	def(&c.Mode, d.Mode)
+	def(&c.BatchSize, d.BatchSize)
+	if c.Schedule == nil {
+		c.Schedule = d.Schedule
+	}
+	b := &c.Breaker
+	def(&b.Failures, d.Breaker.Failures)
+	def(&b.Ratio, d.Breaker.Ratio)
+	def(&b.Window, d.Breaker.Window)
+	def(&b.Minimum, d.Breaker.Minimum)
+	def(&b.Open, d.Breaker.Open)
+	def(&b.MaxOpen, d.Breaker.MaxOpen)
+	def(&b.DisableAfter, d.Breaker.DisableAfter)
+	return c.WithDefaults()
 }
 
 // WithDefaults fills in what c leaves open.

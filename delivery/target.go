@@ -49,6 +49,13 @@ type Target interface {
 	Close(ctx context.Context) error
 }
 
+// Limited is a target that knows a rate of its own, such as one its far side
+// granted. It applies where it is lower than the subscription's.
+type Limited interface {
+	// Rate is in messages a second; 0 means no limit. It is constant.
+	Rate() float64
+}
+
 // Opener makes targets of one protocol. It is safe for concurrent use.
 type Opener interface {
 	// Open checks the subscription's settings and returns its target. It need

@@ -1,0 +1,303 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// Every subscription that is owed something, with the moment its first
+	// delivery is due: the index is skipped through, one probe a subscription,
+	// whatever each has waiting.
+	discoverSQL = `
+WITH RECURSIVE waiting AS (
+  (SELECT subscription_id, next_attempt_at FROM tocsin.queue ORDER BY subscription_id, next_attempt_at LIMIT 1)
+  UNION ALL
+  SELECT n.subscription_id, n.next_attempt_at
+  FROM waiting w CROSS JOIN LATERAL (
+    SELECT q.subscription_id, q.next_attempt_at FROM tocsin.queue q
+    WHERE q.subscription_id > w.subscription_id
+    ORDER BY q.subscription_id, q.next_attempt_at LIMIT 1) n
+)
+SELECT w.subscription_id,
+  (extract(epoch FROM greatest(w.next_attempt_at, l.not_before) - clock_timestamp()) * 1000000)::bigint,
+  CASE WHEN r.lease_until > clock_timestamp() THEN l.owner END
+FROM waiting w
+LEFT JOIN tocsin.lane l ON l.subscription_id = w.subscription_id
+LEFT JOIN tocsin.replica r ON r.id = l.owner`
+
+	makeLanesSQL = `
+INSERT INTO tocsin.lane (subscription_id) SELECT unnest(@ids::uuid[]) ON CONFLICT DO NOTHING`
+
+	// Takes lanes that nobody living owns. Those that another replica is
+	// taking, or is settling for, are left to the next look.
+	claimSQL = `
+WITH free AS (
+  SELECT l.subscription_id FROM tocsin.lane l
+  WHERE l.subscription_id = ANY(@ids::uuid[])
+    AND (l.owner = @owner
+      OR NOT EXISTS (SELECT FROM tocsin.replica r WHERE r.id = l.owner AND r.lease_until > clock_timestamp()))
+    AND (l.not_before IS NULL OR l.not_before <= clock_timestamp())
+  ORDER BY random() LIMIT @most
+  FOR UPDATE SKIP LOCKED
+)
+UPDATE tocsin.lane l
+SET owner = @owner, token = l.token + 1, not_before = NULL,
+    breaker = CASE WHEN l.breaker = 'closed' THEN 'closed' ELSE 'half-open' END
+FROM free WHERE l.subscription_id = free.subscription_id
+RETURNING l.subscription_id, l.token, l.breaker, l.opens, l.failing_since`
+)
+
+// leftToOthers is how long a replica with its share of lanes leaves a due one
+// that nobody owns to the others.
+const leftToOthers = 250 * time.Millisecond
+
+// gather is the shortest time between two looks at the queue.
+const gather = 5 * time.Millisecond
+
+// due is what discovery found out about one subscription.
+type due struct {
+	id    uuid.UUID
+	in    time.Duration // until its first delivery is due
+	owner *uuid.UUID    // a living replica, or nil
+}
+
+// discoveries looks for due work until ctx ends: on a hint, when the earliest
+// known delivery becomes due, and every poll interval. It takes at most about
+// a quarter of one connection's time.
+func (q *Queue) discoveries(ctx, life context.Context) {
+	var hints <-chan struct{}
+	if q.o.Waker != nil {
+		hints = q.o.Waker.OnWake(ctx, WakeSubject)
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case _, ok := <-hints:
+			if !ok {
+				hints = nil
+				continue
+			}
+		case <-q.kick:
+		case <-timer.C:
+		}
+		if !q.mayAct() {
+			timer.Reset(q.o.Poll)
+			continue
+		}
+		begun := time.Now()
+		next, err := q.discover(ctx, life)
+		if err != nil && ctx.Err() == nil {
+			q.log.WarnContext(ctx, "delivery queue not read", slog.Any("error", err))
+			next = q.o.Poll
+		}
+		took := time.Since(begun)
+		q.metrics.discover.Observe(took.Seconds())
+		timer.Reset(min(max(next, 0), q.o.Poll))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(min(max(3*took, gather), q.o.Poll)):
+		}
+	}
+}
+
+// discover looks once: it wakes the lanes that have due work, takes some that
+// nobody has, and returns how long until the next delivery becomes due.
+func (q *Queue) discover(ctx, life context.Context) (next time.Duration, err error) {
+	all, err := q.lookUp(ctx)
+	if err != nil {
+		return 0, err
+	}
+	next = q.o.Poll
+	now := time.Now()
+	var (
+		free         []uuid.UUID
+		mine, others int
+		ready        []*lane
+	)
+	q.mu.Lock()
+	unseen := map[uuid.UUID]time.Time{}
+	for _, d := range all {
+		if d.in > 0 {
+			next = min(next, d.in)
+			continue
+		}
+		l := q.lanes[d.id]
+		switch _, parked := q.parked[d.id]; {
+		case l != nil:
+			mine++
+			ready = append(ready, l)
+		case parked:
+		case d.owner != nil && *d.owner != q.id:
+			others++
+		default:
+			unseen[d.id] = now
+			if since, ok := q.unseen[d.id]; ok {
+				unseen[d.id] = since
+			}
+			free = append(free, d.id)
+		}
+	}
+	q.unseen = unseen
+	q.mu.Unlock()
+	for _, l := range ready {
+		l.poke()
+	}
+	busy := mine + others + len(free)
+	if share := q.share(busy); mine > share+share/2+1 {
+		q.surplus.Store(int64(mine - share))
+	}
+	if len(free) == 0 {
+		return next, nil
+	}
+	return next, q.claim(ctx, life, free, mine, busy)
+}
+
+// share is how many of so many busy lanes are this replica's to deliver.
+func (q *Queue) share(busy int) int {
+	replicas := int(max(q.replicas.Load(), 1))
+	return (busy + replicas - 1) / replicas
+}
+
+func (q *Queue) lookUp(ctx context.Context) ([]due, error) {
+	rows, err := q.hot.Query(ctx, discoverSQL)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		all []due
+		d   due
+		us  int64
+	)
+	_, err = pgx.ForEachRow(rows, []any{&d.id, &us, &d.owner}, func() error {
+		d.in = time.Duration(us) * time.Microsecond
+		all = append(all, d)
+		return nil
+	})
+	return all, err
+}
+
+// claim takes lanes of those in free: up to this replica's share of the busy
+// ones, and beyond it those that others have left lying.
+func (q *Queue) claim(ctx, life context.Context, free []uuid.UUID, mine, busy int) error {
+	most := max(q.share(busy)-mine, 0)
+	if most < len(free) {
+		q.mu.Lock()
+		var left []uuid.UUID
+		for _, id := range free {
+			if time.Since(q.unseen[id]) > leftToOthers {
+				left = append(left, id)
+			}
+		}
+		q.mu.Unlock()
+		if len(left) > most {
+			free, most = left, len(left)
+		}
+	}
+	if most == 0 {
+		time.AfterFunc(leftToOthers, q.wake)
+		return nil
+	}
+	ids := raw(free)
+	if _, err := q.hot.Exec(ctx, makeLanesSQL, pgx.NamedArgs{"ids": ids}); err != nil {
+		return err
+	}
+	rows, err := q.hot.Query(ctx, claimSQL, pgx.NamedArgs{"ids": ids, "owner": q.id, "most": most})
+	if err != nil {
+		return err
+	}
+	type claimed struct {
+		id      uuid.UUID
+		token   int64
+		breaker breakerRow
+	}
+	var (
+		won []claimed
+		c   claimed
+	)
+	if _, err := pgx.ForEachRow(rows, []any{&c.id, &c.token, &c.breaker.state, &c.breaker.opens, &c.breaker.failingSince}, func() error {
+		won = append(won, c)
+		return nil
+	}); err != nil {
+		return err
+	}
+	if len(won) == 0 {
+		return nil
+	}
+	wonIDs := make([]uuid.UUID, len(won))
+	for i, c := range won {
+		wonIDs[i] = c.id
+	}
+	subs, err := q.subscriptions(ctx, wonIDs)
+	if err != nil {
+		// Not to be held without knowing what they are.
+		for _, c := range won {
+			q.release(context.WithoutCancel(ctx), c.id, c.token)
+		}
+		return err
+	}
+	for _, c := range won {
+		sub, ok := subs[c.id]
+		switch {
+		case !ok:
+			q.workers.Go(func() { q.dropLane(life, c.id, c.token) })
+		case !sub.Active:
+			q.park(sub)
+			q.release(ctx, c.id, c.token)
+		default:
+			l := newLane(q, life, sub, c.token, c.breaker)
+			q.mu.Lock()
+			delete(q.parked, c.id)
+			q.lanes[c.id] = l
+			q.metrics.lanes.Inc()
+			q.mu.Unlock()
+			l.poke()
+		}
+	}
+	return nil
+}
+
+// subscriptions reads subscriptions; those that do not exist are left out.
+func (q *Queue) subscriptions(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]Subscription, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	targets, err := q.o.Subscriptions.Targets(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	subs := make(map[uuid.UUID]Subscription, len(targets))
+	for id, t := range targets {
+		sub, err := FromTarget(t)
+		if err != nil {
+			return nil, err
+		}
+		sub.Config = sub.Config.Or(q.o.Defaults)
+		subs[id] = sub
+	}
+	return subs, nil
+}
+
+// park remembers that a subscription is not active, so that its lane is left
+// alone until it changes.
+func (q *Queue) park(sub Subscription) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.parked[sub.ID] = sub.Version
+}
+
+// raw are ids as pgx encodes them fastest.
+func raw(ids []uuid.UUID) [][16]byte {
+	out := make([][16]byte, len(ids))
+	for i, id := range ids {
+		out[i] = id
+	}
+	return out
+}

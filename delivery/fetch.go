@@ -1,0 +1,153 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// The first due deliveries of each of several subscriptions, with one
+	// index range a subscription.
+	fetchSQL = `
+SELECT s.n, q.id, q.event_id, q.attempts
+FROM unnest(@ids::uuid[], @limits::integer[]) WITH ORDINALITY AS s(id, most, n)
+CROSS JOIN LATERAL (
+  SELECT d.id, d.event_id, d.attempts FROM tocsin.queue d
+  WHERE d.subscription_id = s.id AND d.next_attempt_at <= now()
+  ORDER BY d.next_attempt_at, d.id LIMIT s.most) q`
+
+	// The first deliveries of one subscription in the order of events, due or
+	// not, with how long until each is.
+	fetchOrderedSQL = `
+SELECT id, event_id, attempts, (extract(epoch FROM next_attempt_at - clock_timestamp()) * 1000000)::bigint
+FROM tocsin.queue WHERE subscription_id = @id ORDER BY event_id, id LIMIT @most`
+)
+
+// fetch is a lane's wish for due deliveries.
+type fetch struct {
+	lane    *lane
+	id      uuid.UUID
+	limit   int
+	ordered bool
+}
+
+// fetcher reads due deliveries for many lanes at a time.
+type fetcher struct {
+	q      *Queue
+	signal chan struct{}
+
+	mu     sync.Mutex
+	wishes []fetch
+}
+
+func newFetcher(q *Queue) *fetcher { return &fetcher{q: q, signal: make(chan struct{}, 1)} }
+
+// ask queues a wish; the lane's fetched is called with the answer. It does not
+// block, and a lane has one wish at a time.
+func (f *fetcher) ask(w fetch) {
+	f.mu.Lock()
+	f.wishes = append(f.wishes, w)
+	f.mu.Unlock()
+	f.notify()
+}
+
+func (f *fetcher) notify() {
+	select {
+	case f.signal <- struct{}{}:
+	default:
+	}
+}
+
+// maxFetch is how many lanes one statement fetches for.
+const maxFetch = 64
+
+func (f *fetcher) take() []fetch {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := min(len(f.wishes), maxFetch)
+	some := f.wishes[:n:n]
+	f.wishes = f.wishes[n:]
+	if len(f.wishes) > 0 {
+		f.notify()
+	}
+	return some
+}
+
+func (f *fetcher) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.signal:
+		}
+		var plain []fetch
+		for _, w := range f.take() {
+			if !w.ordered {
+				plain = append(plain, w)
+				continue
+			}
+			rows, err := f.ordered(ctx, w)
+			f.answer(ctx, w, rows, err)
+		}
+		if len(plain) == 0 {
+			continue
+		}
+		rows, err := f.plain(ctx, plain)
+		for i, w := range plain {
+			f.answer(ctx, w, rows[i], err)
+		}
+	}
+}
+
+func (f *fetcher) answer(ctx context.Context, w fetch, rows []row, err error) {
+	if err != nil && ctx.Err() == nil {
+		f.q.log.WarnContext(ctx, "due deliveries not read", slog.Any("error", err))
+	}
+	w.lane.fetched(rows, w.limit, err)
+}
+
+func (f *fetcher) plain(ctx context.Context, wishes []fetch) ([][]row, error) {
+	found := make([][]row, len(wishes))
+	ids := make([][16]byte, len(wishes))
+	limits := make([]int32, len(wishes))
+	for i, w := range wishes {
+		ids[i], limits[i] = w.id, int32(w.limit)
+	}
+	rows, err := f.q.hot.Query(ctx, fetchSQL, pgx.NamedArgs{"ids": ids, "limits": limits})
+	if err != nil {
+		return found, err
+	}
+	var (
+		n int64
+		r row
+	)
+	_, err = pgx.ForEachRow(rows, []any{&n, (*[16]byte)(&r.id), (*[16]byte)(&r.event), &r.attempts}, func() error {
+		found[n-1] = append(found[n-1], r)
+		return nil
+	})
+	return found, err
+}
+
+func (f *fetcher) ordered(ctx context.Context, w fetch) ([]row, error) {
+	rows, err := f.q.hot.Query(ctx, fetchOrderedSQL, pgx.NamedArgs{"id": w.id, "most": w.limit})
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	var (
+		found []row
+		r     row
+		us    int64
+	)
+	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&r.id), (*[16]byte)(&r.event), &r.attempts, &us}, func() error {
+		r.due = now.Add(time.Duration(us) * time.Microsecond)
+		found = append(found, r)
+		return nil
+	})
+	return found, err
+}

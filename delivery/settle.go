@@ -1,0 +1,224 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// States of a delivery. A pending one is in tocsin.queue, the others are in
+// tocsin.delivery.
+const (
+	statePending   = "pending"
+	stateDelivered = "delivered"
+	stateDead      = "dead"
+	stateDropped   = "dropped"
+)
+
+// settleSQL writes down the outcomes of attempts. Only what this replica still
+// owns counts: the lane's row is locked against a change of owner meanwhile.
+// An outcome whose delivery is no longer in the queue is ignored.
+const settleSQL = `
+WITH held AS MATERIALIZED (
+  SELECT subscription_id, token FROM tocsin.lane
+  WHERE subscription_id = ANY(@lanes::uuid[]) AND owner = @owner
+  FOR KEY SHARE
+), mine AS MATERIALIZED (
+  SELECT d.* FROM unnest(@ids::uuid[], @subs::uuid[], @tokens::bigint[], @states::text[], @delays::bigint[], @numbers::smallint[],
+    @classes::text[], @statuses::integer[], @begun::timestamptz[], @ms::real[], @responses::text[], @errors::text[])
+    AS d(id, subscription_id, token, state, delay, number, class, status, begun, ms, response, error)
+  JOIN held USING (subscription_id, token)
+), later AS (
+  UPDATE tocsin.queue q
+  SET attempts = m.number, class = m.class, next_attempt_at = clock_timestamp() + m.delay * INTERVAL '1 microsecond'
+  FROM mine m WHERE m.state = 'pending' AND q.id = m.id
+  RETURNING q.id
+), final AS (
+  DELETE FROM tocsin.queue q USING mine m WHERE m.state <> 'pending' AND q.id = m.id
+  RETURNING q.id, q.event_id, q.subscription_id, q.replay_of, q.attempts, m.state, m.number, m.class
+), settled AS (
+  INSERT INTO tocsin.delivery (id, event_id, subscription_id, state, attempts, class, replay_of)
+  SELECT id, event_id, subscription_id, state, greatest(number, attempts), class, replay_of FROM final
+), tried AS (
+  INSERT INTO tocsin.attempt (delivery_id, number, subscription_id, at, ms, class, status, response, error)
+  SELECT m.id, m.number, m.subscription_id, m.begun, m.ms, m.class, m.status, m.response, m.error
+  FROM mine m JOIN (SELECT id FROM later UNION ALL SELECT id FROM final) x USING (id)
+  WHERE m.number > 0
+  ON CONFLICT DO NOTHING
+)
+SELECT subscription_id, token FROM held`
+
+// settlement is one outcome on its way to the database. number is 0 where no
+// attempt was made.
+type settlement struct {
+	lane     *lane
+	id       uuid.UUID
+	state    string
+	delay    time.Duration
+	number   int
+	class    Class
+	status   int
+	begun    time.Time
+	took     time.Duration
+	response string
+	err      string
+}
+
+// settler writes outcomes of all lanes, many in one statement.
+type settler struct {
+	q      *Queue
+	signal chan struct{}
+
+	mu      sync.Mutex
+	waiting []settlement
+}
+
+func newSettler(q *Queue) *settler { return &settler{q: q, signal: make(chan struct{}, 1)} }
+
+const (
+	// settleWindow is how long outcomes gather; maxSettle how many at most go
+	// in one statement.
+	settleWindow = 4 * time.Millisecond
+	maxSettle    = 512
+)
+
+// add queues outcomes. It does not block; lanes bound what they have waiting.
+func (s *settler) add(some []settlement) {
+	if len(some) == 0 {
+		return
+	}
+	s.mu.Lock()
+	s.waiting = append(s.waiting, some...)
+	s.mu.Unlock()
+	s.notify()
+}
+
+func (s *settler) notify() {
+	select {
+	case s.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (s *settler) take() []settlement {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(len(s.waiting), maxSettle)
+	some := s.waiting[:n:n]
+	s.waiting = s.waiting[n:]
+	if len(s.waiting) > 0 {
+		s.notify()
+	}
+	return some
+}
+
+func (s *settler) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.signal:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(settleWindow):
+		}
+		if some := s.take(); len(some) > 0 {
+			s.settle(ctx, some)
+		}
+	}
+}
+
+// settle writes outcomes, for as long as it takes: an outcome that is lost is
+// a duplicate.
+func (s *settler) settle(ctx context.Context, some []settlement) {
+	begun := time.Now()
+	args := settleArgs(some)
+	args["owner"] = s.q.id
+	var held map[uuid.UUID]int64
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		var err error
+		if held, err = s.write(ctx, args); err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		s.q.log.WarnContext(ctx, "outcomes of deliveries not written", slog.Int("outcomes", len(some)), slog.Any("error", err))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+	s.q.metrics.settled(len(some), time.Since(begun))
+	byLane := map[*lane][]uuid.UUID{}
+	for _, o := range some {
+		byLane[o.lane] = append(byLane[o.lane], o.id)
+	}
+	for l, ids := range byLane {
+		if token, ok := held[l.id]; !ok || token != l.token {
+			l.lose()
+		}
+		l.settled(ids)
+	}
+}
+
+func (s *settler) write(ctx context.Context, args pgx.NamedArgs) (map[uuid.UUID]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	rows, err := s.q.hot.Query(ctx, settleSQL, args)
+	if err != nil {
+		return nil, err
+	}
+	held := map[uuid.UUID]int64{}
+	var (
+		id    uuid.UUID
+		token int64
+	)
+	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&id), &token}, func() error {
+		held[id] = token
+		return nil
+	})
+	return held, err
+}
+
+func settleArgs(some []settlement) pgx.NamedArgs {
+	n := len(some)
+	var (
+		lanes     [][16]byte
+		ids       = make([][16]byte, n)
+		subs      = make([][16]byte, n)
+		tokens    = make([]int64, n)
+		states    = make([]string, n)
+		delays    = make([]int64, n)
+		numbers   = make([]int16, n)
+		classes   = make([]string, n)
+		statuses  = make([]int32, n)
+		begun     = make([]time.Time, n)
+		ms        = make([]float32, n)
+		responses = make([]string, n)
+		errors    = make([]string, n)
+	)
+	seen := map[uuid.UUID]struct{}{}
+	for i, o := range some {
+		if _, ok := seen[o.lane.id]; !ok {
+			seen[o.lane.id] = struct{}{}
+			lanes = append(lanes, o.lane.id)
+		}
+		ids[i], subs[i], tokens[i] = o.id, o.lane.id, o.lane.token
+		states[i], delays[i], numbers[i] = o.state, o.delay.Microseconds(), int16(o.number)
+		classes[i], statuses[i] = string(o.class), int32(o.status)
+		begun[i], ms[i] = o.begun, float32(o.took.Seconds()*1000)
+		responses[i], errors[i] = o.response, o.err
+	}
+	return pgx.NamedArgs{
+		"lanes": lanes, "ids": ids, "subs": subs, "tokens": tokens, "states": states, "delays": delays, "numbers": numbers,
+		"classes": classes, "statuses": statuses, "begun": begun, "ms": ms, "responses": responses, "errors": errors,
+	}
+}

@@ -1,0 +1,230 @@
+package webhook
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"tocsin.dev/tocsin/delivery"
+)
+
+// Options is what an opener works with.
+type Options struct {
+	// Dial connects; it is where forbidden addresses are refused. It is
+	// required.
+	Dial delivery.DialFunc
+	// UserAgent defaults to "Tocsin".
+	UserAgent string
+	// Origin is the WebHook-Request-Origin of the handshake, a DNS name;
+	// "tocsin".
+	Origin string
+	// Callback is the base URL of Clair's notification API, for content mode
+	// clair: the notification's id is appended to it.
+	Callback string
+}
+
+// Opener opens webhook targets. They share one connection pool, but for those
+// with TLS settings of their own.
+type Opener struct {
+	o      Options
+	shared *http.Transport
+
+	mu       sync.Mutex
+	consents map[consentKey]consent
+}
+
+// New returns an opener.
+func New(o Options) *Opener {
+	o.UserAgent = cmp.Or(o.UserAgent, "Tocsin")
+	o.Origin = cmp.Or(o.Origin, "tocsin")
+	return &Opener{o: o, shared: transport(o.Dial), consents: map[consentKey]consent{}}
+}
+
+// transport keeps connections alive up to the number that one subscription's
+// concurrency asks for. It knows no proxy.
+func transport(dial delivery.DialFunc) *http.Transport {
+	return &http.Transport{
+		Proxy:                  nil,
+		DialContext:            dial,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+		MaxIdleConns:           8192,
+		MaxIdleConnsPerHost:    256,
+		IdleConnTimeout:        90 * time.Second,
+		TLSHandshakeTimeout:    10 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+// target is one subscription's sink. It is safe for concurrent use.
+type target struct {
+	transport *http.Transport
+	own       bool // transport is not shared
+	url       *url.URL
+	header    http.Header // of every request
+	keys      []signer
+	mode      delivery.ContentMode
+	callback  string
+	rate      float64
+}
+
+// Open implements [delivery.Opener]. It connects only for the handshake.
+func (o *Opener) Open(ctx context.Context, sub delivery.Subscription) (delivery.Target, error) {
+	u, err := sink(sub.Sink)
+	if err != nil {
+		return nil, delivery.Failed(delivery.ClassInvalid, err)
+	}
+	t := &target{transport: o.shared, url: u, mode: cmp.Or(sub.Config.Mode, delivery.Structured), callback: o.o.Callback}
+	if t.header, err = headers(sub, o.o.UserAgent); err != nil {
+		return nil, delivery.Failed(delivery.ClassInvalid, err)
+	}
+	if t.keys, err = signers(sub.Secrets); err != nil {
+		return nil, delivery.Failed(delivery.ClassInvalid, err)
+	}
+	switch t.mode {
+	case delivery.Structured, delivery.Binary, delivery.Batched:
+	case delivery.Clair:
+		if t.callback == "" {
+			return nil, delivery.Failed(delivery.ClassInvalid, errors.New("content mode clair needs the server's public URL to be configured"))
+		}
+	default:
+		return nil, delivery.Failed(delivery.ClassInvalid, fmt.Errorf("content mode %q: must be structured, binary, batched or clair", t.mode))
+	}
+	if sub.TLS != (delivery.TLS{}) {
+		conf, err := sub.TLS.Config()
+		if err != nil {
+			return nil, err
+		}
+		t.transport, t.own = transport(o.o.Dial), true
+		t.transport.TLSClientConfig = conf
+	}
+	if sub.Config.Handshake {
+		if t.rate, err = o.handshake(ctx, t, sub); err != nil {
+			t.closeIdle()
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// sink checks a webhook's URL.
+func sink(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return nil, errors.New("the sink is not a URL")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("the sink's scheme is %q: must be http or https", u.Scheme)
+	case u.Host == "" || u.Hostname() == "":
+		return nil, errors.New("the sink's URL has no host")
+	case u.User != nil:
+		return nil, errors.New("the sink's URL has credentials in it: use sinkcredential")
+	}
+	u.Fragment, u.RawFragment = "", ""
+	return u, nil
+}
+
+// reserved are headers that a subscription must not set.
+func reserved(name string) bool {
+	switch name {
+	case "Host", "Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding", "Connection", "Keep-Alive",
+		"Te", "Trailer", "Upgrade", "Expect", "Proxy-Authorization", "Proxy-Connection", "Traceparent":
+		return true
+	}
+	return strings.HasPrefix(name, "Webhook-") || strings.HasPrefix(name, "Ce-")
+}
+
+func headers(sub delivery.Subscription, agent string) (http.Header, error) {
+	h := http.Header{"User-Agent": {agent}}
+	for name, value := range sub.Settings.Headers {
+		name = textproto.CanonicalMIMEHeaderKey(name)
+		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
+			return nil, fmt.Errorf("header %q is not valid in HTTP", name)
+		}
+		if reserved(name) {
+			return nil, fmt.Errorf("header %q cannot be set by a subscription", name)
+		}
+		h[name] = []string{value}
+	}
+	switch c := sub.Credential; {
+	case c.Token != "":
+		if !httpguts.ValidHeaderFieldValue(string(c.Token)) {
+			return nil, errors.New("the access token has characters that a header cannot hold")
+		}
+		h.Set("Authorization", "Bearer "+string(c.Token))
+	case c.Username != "" || c.Password != "":
+		r := http.Request{Header: h}
+		r.SetBasicAuth(c.Username, string(c.Password))
+	}
+	return h, nil
+}
+
+// Deliver implements [delivery.Target].
+func (t *target) Deliver(ctx context.Context, batch []delivery.Message) delivery.Outcome {
+	msg := t.render(batch)
+	h := make(http.Header, len(t.header)+len(msg.header)+4)
+	for k, v := range t.header {
+		h[k] = v
+	}
+	for k, v := range msg.header {
+		h[k] = v
+	}
+	h["Content-Type"] = []string{msg.contentType}
+	now := time.Now()
+	h["Webhook-Id"] = []string{msg.id}
+	h["Webhook-Timestamp"] = []string{fmt.Sprint(now.Unix())}
+	if len(t.keys) > 0 {
+		h["Webhook-Signature"] = []string{signature(t.keys, msg.id, now, msg.body)}
+	}
+	return t.roundTrip(ctx, http.MethodPost, h, msg.body)
+}
+
+// roundTrip sends one request and judges the answer.
+func (t *target) roundTrip(ctx context.Context, method string, h http.Header, body []byte) delivery.Outcome {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	req := (&http.Request{
+		Method: method, URL: t.url, Host: t.url.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h,
+		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
+		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
+	}).WithContext(ctx)
+	resp, err := t.transport.RoundTrip(req)
+	if err != nil {
+		return failure(ctx, err)
+	}
+	return judge(resp, cancel)
+}
+
+// failure is the outcome of a request without an answer.
+func failure(ctx context.Context, err error) delivery.Outcome {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w (%w)", err, cause)
+	}
+	return delivery.Failure(err)
+}
+
+// Rate implements [delivery.Limited].
+func (t *target) Rate() float64 { return t.rate }
+
+// Close implements [delivery.Target].
+func (t *target) Close(context.Context) error {
+	t.closeIdle()
+	return nil
+}
+
+func (t *target) closeIdle() {
+	if t.own {
+		t.transport.CloseIdleConnections()
+	}
+}
