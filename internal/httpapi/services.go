@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
+	"github.com/google/uuid"
 
+	"tocsin.dev/tocsin/internal/access"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -132,14 +135,29 @@ type Deliveries interface {
 	DropMany(ctx context.Context, q v1.DeliveryQuery) (int, error)
 }
 
+// Tokens keeps the API tokens: package internal/access.
+type Tokens interface {
+	// Create makes a token; an empty owner is its name.
+	Create(ctx context.Context, name, owner string, scopes []access.Scope, expires *time.Time) (access.Token, string, error)
+	List(ctx context.Context) ([]access.Token, error)
+	// Revoke ends one; [access.ErrNotFound] if there is none.
+	Revoke(ctx context.Context, id uuid.UUID) error
+}
+
+// Gate knows who a request comes from: package internal/access.
+type Gate interface {
+	// Authenticate is given the client's host and the bearer token. Its errors
+	// are [access.ErrUnknown], [access.ErrThrottled], and the store's.
+	Authenticate(ctx context.Context, host, token string) (access.Principal, error)
+}
+
 // Stats sums up the hub. An owner that is not empty sees its own subscriptions
 // alone.
 type Stats interface {
 	Stats(ctx context.Context, owner string) (v1.Stats, error)
 }
 
-// Services is all that the API stands on. A nil member answers 503: this
-// process does not run the role.
+// Services is all that the API stands on. A nil member answers 503.
 type Services struct {
 	Images        Images
 	Blobs         Blobs
@@ -150,4 +168,5 @@ type Services struct {
 	Subscriptions Subscriptions
 	Deliveries    Deliveries
 	Stats         Stats
+	Tokens        Tokens
 }

@@ -14,8 +14,8 @@ type Layer struct {
 	Headers map[string][]string `json:"headers,omitempty" doc:"Headers to send when fetching the blob, such as Authorization; not kept"`
 }
 
-// Manifest is claircore's manifest: a digest and its layers, base first.
-type Manifest struct {
+// ManifestSpec is claircore's manifest: a digest and its layers, base first.
+type ManifestSpec struct {
 	Hash   string  `json:"hash" doc:"Digest of the manifest" example:"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"`
 	Layers []Layer `json:"layers" doc:"The layers, base first" minItems:"1" maxItems:"1000"`
 }
@@ -24,7 +24,7 @@ type Manifest struct {
 // Manifest.
 type ImageRequest struct {
 	Image     string            `json:"image,omitempty" doc:"Image reference to resolve at its registry" example:"registry.example.com/team/app:1.4" maxLength:"1024"`
-	Manifest  *Manifest         `json:"manifest,omitempty" doc:"A manifest with the URLs of its layers"`
+	Manifest  *ManifestSpec     `json:"manifest,omitempty" doc:"A manifest with the URLs of its layers"`
 	Names     []string          `json:"names,omitempty" doc:"Names people know the image by" maxItems:"64"`
 	Labels    map[string]string `json:"labels,omitempty" doc:"Labels kept with the image; filters can use them"`
 	Platforms []string          `json:"platforms,omitempty" doc:"Platforms of a multi-platform image to index, as os/arch[/variant]; default: all that run Linux" maxItems:"32"`

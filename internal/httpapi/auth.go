@@ -1,0 +1,131 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"tocsin.dev/tocsin/internal/access"
+)
+
+type principalKey struct{}
+
+// principal is who the request comes from; authorize has put it there.
+func principal(ctx context.Context) access.Principal {
+	p, _ := ctx.Value(principalKey{}).(access.Principal)
+	return p
+}
+
+// scopeKey is where an operation's metadata says the scopes it accepts; none
+// means that anyone with a token may.
+const scopeKey = "scope"
+
+// authorize lets an operation run only for a token with one of its scopes.
+func (s *server) authorize(ctx huma.Context, next func(huma.Context)) {
+	r, w := humago.Unwrap(ctx)
+	scopes, _ := ctx.Operation().Metadata[scopeKey].([]access.Scope)
+	p, status, detail := s.who(r, scopes)
+	if status != 0 {
+		refuse(w, status, detail)
+		return
+	}
+	next(huma.WithValue(ctx, principalKey{}, p))
+}
+
+// who finds the principal of a request, or the status to refuse it with.
+func (s *server) who(r *http.Request, scopes []access.Scope) (access.Principal, int, string) {
+	token, ok := bearer(r)
+	if !ok {
+		return access.Principal{}, http.StatusUnauthorized, "this needs an API token: send Authorization: Bearer tocsin_…"
+	}
+	p, err := s.Gate.Authenticate(r.Context(), remoteHost(r), token)
+	switch {
+	case errors.Is(err, access.ErrUnknown):
+		return p, http.StatusUnauthorized, "the token is unknown, revoked or expired"
+	case errors.Is(err, access.ErrThrottled):
+		return p, http.StatusTooManyRequests, "too many wrong tokens came from this address; wait a second"
+	case err != nil:
+		s.Log.ErrorContext(r.Context(), "token look-up failed", "error", err)
+		return p, http.StatusServiceUnavailable, "the token could not be looked up; try again"
+	}
+	if len(scopes) == 0 {
+		return p, 0, ""
+	}
+	for _, sc := range scopes {
+		if p.May(sc) {
+			return p, 0, ""
+		}
+	}
+	return p, http.StatusForbidden, "the token lacks the scope " + joinScopes(scopes)
+}
+
+func refuse(w http.ResponseWriter, status int, detail string) {
+	switch status {
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", `Bearer realm="tocsin"`)
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", "1")
+	}
+	problem(w, status, detail)
+}
+
+func bearer(r *http.Request) (string, bool) {
+	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
+}
+
+// remoteHost is the address of the peer, without its port. Forwarding headers
+// are not believed.
+func remoteHost(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+func joinScopes(scopes []access.Scope) string {
+	out := make([]string, len(scopes))
+	for i, s := range scopes {
+		out[i] = string(s)
+	}
+	return strings.Join(out, " or ")
+}
+
+// ClairAuth is the authenticator of Clair's paths: an API token with the scope
+// that the method needs, or whatever verify accepts (a pre-shared key's JWT;
+// nil for none). anonymous lets in requests without any credentials.
+func ClairAuth(g Gate, verify func(token string) error, anonymous bool) func(*http.Request) int {
+	s := &server{Options: Options{Gate: g, Log: discard}}
+	return func(r *http.Request) int {
+		token, ok := bearer(r)
+		if !ok && anonymous && r.Header.Get("Authorization") == "" {
+			return 0
+		}
+		if ok && verify != nil && !strings.HasPrefix(token, access.Prefix) {
+			if verify(token) != nil {
+				return http.StatusUnauthorized
+			}
+			return 0
+		}
+		_, status, _ := s.who(r, clairScopes(r))
+		return status
+	}
+}
+
+func clairScopes(r *http.Request) []access.Scope {
+	switch {
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		return []access.Scope{access.Read, access.Publish}
+	case strings.HasPrefix(r.URL.Path, "/indexer/api/v1/internal/"):
+		return []access.Scope{access.Read}
+	case strings.HasPrefix(r.URL.Path, "/matcher/"):
+		return []access.Scope{access.Admin}
+	}
+	return []access.Scope{access.Publish}
+}

@@ -1,0 +1,100 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+)
+
+type imagePath struct {
+	Ref string `path:"ref" doc:"Digest, or a name with its slashes escaped as %2F" maxLength:"1024"`
+}
+
+func (s *server) registerImages() {
+	type submitIn struct{ Body v1.ImageRequest }
+	type jobs = body[v1.Page[v1.Job]]
+	submit := func(ctx context.Context, in *submitIn) (*jobs, error) {
+		if s.Services.Images == nil {
+			return nil, absent("the indexer")
+		}
+		if (in.Body.Image == "") == (in.Body.Manifest == nil) {
+			return nil, &FieldError{Field: "image", Message: "give either image or manifest"}
+		}
+		list, err := s.Services.Images.Submit(ctx, in.Body)
+		return &jobs{v1.Page[v1.Job]{Items: list}}, err
+	}
+	add(s, post, "/images", "Have an image indexed", publishes, http.StatusAccepted, submit)
+	add(s, post, "/manifests", "Have an image indexed (the same as POST /images)", publishes, http.StatusAccepted, submit)
+
+	type listIn struct {
+		paging
+		Name  string `query:"name" doc:"Shell pattern over names; * also matches slashes" maxLength:"1024"`
+		State string `query:"state" enum:"pending,indexed,failed,deleted" doc:"Only images in this state"`
+	}
+	list := func(ctx context.Context, in *listIn) (*body[v1.Page[v1.Image]], error) {
+		if s.Services.Images == nil {
+			return nil, absent("the indexer")
+		}
+		p, err := s.Services.Images.List(ctx, v1.ImageQuery{Paging: in.page(), Name: in.Name, State: in.State})
+		return &body[v1.Page[v1.Image]]{p}, err
+	}
+	add(s, get, "/images", "List images", looks, 0, list)
+	add(s, get, "/manifests", "List images (the same as GET /images)", looks, 0, list)
+
+	getImage := func(ctx context.Context, in *imagePath) (*body[v1.Image], error) {
+		if s.Services.Images == nil {
+			return nil, absent("the indexer")
+		}
+		i, err := s.Services.Images.Get(ctx, in.Ref)
+		return &body[v1.Image]{i}, err
+	}
+	add(s, get, "/images/{ref}", "One image", looks, 0, getImage)
+	add(s, get, "/manifests/{ref}", "One image (the same as GET /images/{ref})", looks, 0, getImage)
+
+	deleteImage := func(ctx context.Context, in *imagePath) (*struct{}, error) {
+		if s.Services.Images == nil {
+			return nil, absent("the indexer")
+		}
+		return nil, s.Services.Images.Delete(ctx, in.Ref)
+	}
+	add(s, remove, "/images/{ref}", "Forget an image", publishes, http.StatusNoContent, deleteImage)
+	add(s, remove, "/manifests/{ref}", "Forget an image (the same as DELETE /images/{ref})", publishes, http.StatusNoContent, deleteImage)
+
+	report := func(ctx context.Context, in *imagePath) (*body[v1.Report], error) {
+		if s.Services.Reports == nil {
+			return nil, absent("the matcher")
+		}
+		r, err := s.Services.Reports.Report(ctx, in.Ref)
+		return &body[v1.Report]{r}, err
+	}
+	add(s, get, "/images/{ref}/report", "What is known to be wrong with an image", looks, 0, report)
+	add(s, get, "/manifests/{ref}/report", "What is known to be wrong with an image (the same as under /images)", looks, 0, report)
+
+	type vulnIn struct {
+		paging
+		ID string `path:"id" doc:"Id or alias of a vulnerability" maxLength:"256"`
+	}
+	add(s, get, "/vulnerabilities/{id}/manifests", "Images that have a vulnerability now", reads, 0,
+		func(ctx context.Context, in *vulnIn) (*body[v1.Page[v1.AffectedImage]], error) {
+			if s.Services.Reports == nil {
+				return nil, absent("the matcher")
+			}
+			p, err := s.Services.Reports.Affected(ctx, in.ID, in.page())
+			return &body[v1.Page[v1.AffectedImage]]{p}, err
+		})
+
+	type diffIn struct {
+		paging
+		Prev string `query:"prev" required:"true" doc:"Ref of the earlier update operation" format:"uuid"`
+		Cur  string `query:"cur" required:"true" doc:"Ref of the later update operation" format:"uuid"`
+	}
+	add(s, get, "/diff", "What changed for which image between two update operations of one updater", reads, 0,
+		func(ctx context.Context, in *diffIn) (*body[v1.Page[v1.ImageDiff]], error) {
+			if s.Services.Reports == nil {
+				return nil, absent("the matcher")
+			}
+			p, err := s.Services.Reports.Diff(ctx, in.Prev, in.Cur, in.page())
+			return &body[v1.Page[v1.ImageDiff]]{p}, err
+		})
+}

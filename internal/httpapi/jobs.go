@@ -1,0 +1,60 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+)
+
+type idPath struct {
+	ID string `path:"id" format:"uuid" doc:"UUID"`
+}
+
+func (s *server) registerJobs() {
+	type listIn struct {
+		paging
+		Kind   string `query:"kind" doc:"Only this kind: manifest or update" maxLength:"64"`
+		State  string `query:"state" doc:"Only jobs in this state" maxLength:"64"`
+		Failed bool   `query:"failed" doc:"Only jobs that were given up"`
+	}
+	add(s, get, "/jobs", "List jobs, newest first", looks, 0, func(ctx context.Context, in *listIn) (*body[v1.Page[v1.Job]], error) {
+		if s.Services.Jobs == nil {
+			return nil, absent("the job queue")
+		}
+		p, err := s.Services.Jobs.List(ctx, v1.JobQuery{Paging: in.page(), Kind: in.Kind, State: in.State, Failed: in.Failed})
+		return &body[v1.Page[v1.Job]]{p}, err
+	})
+	add(s, get, "/jobs/{id}", "One job", looks, 0, func(ctx context.Context, in *idPath) (*body[v1.Job], error) {
+		if s.Services.Jobs == nil {
+			return nil, absent("the job queue")
+		}
+		j, err := s.Services.Jobs.Get(ctx, in.ID)
+		return &body[v1.Job]{j}, err
+	})
+	add(s, post, "/jobs/{id}/retry", "Try a failed job again", publishes, http.StatusAccepted, func(ctx context.Context, in *idPath) (*body[v1.Job], error) {
+		if s.Services.Jobs == nil {
+			return nil, absent("the job queue")
+		}
+		j, err := s.Services.Jobs.Retry(ctx, in.ID)
+		return &body[v1.Job]{j}, err
+	})
+
+	add(s, get, "/updaters", "Updater sets, their schedules and how their updaters fare", reads, 0,
+		func(ctx context.Context, _ *struct{}) (*body[v1.Page[v1.UpdaterSet]], error) {
+			if s.Services.Updaters == nil {
+				return nil, absent("the updater")
+			}
+			sets, err := s.Services.Updaters.List(ctx)
+			return &body[v1.Page[v1.UpdaterSet]]{v1.Page[v1.UpdaterSet]{Items: sets}}, err
+		})
+	type runIn struct{ Body v1.UpdateRequest }
+	add(s, post, "/updates", "Run an updater set now, or all", publishes, http.StatusAccepted,
+		func(ctx context.Context, in *runIn) (*body[v1.Page[v1.Job]], error) {
+			if s.Services.Updaters == nil {
+				return nil, absent("the updater")
+			}
+			jobs, err := s.Services.Updaters.Run(ctx, in.Body.Set)
+			return &body[v1.Page[v1.Job]]{v1.Page[v1.Job]{Items: jobs}}, err
+		})
+}

@@ -1,0 +1,174 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+)
+
+// Limits of the server, in bytes and durations.
+const (
+	// maxBody bounds an ordinary request's body.
+	maxBody = 4 << 20
+	// maxHeader bounds a request's headers.
+	maxHeader = 64 << 10
+	// bodyTimeout is how long an ordinary body may take to arrive.
+	bodyTimeout = 30 * time.Second
+	// defaultMaxUpload bounds one layer or airgap archive.
+	defaultMaxUpload = 16 << 30
+	// uploadStall is how long an upload may go without a byte.
+	uploadStall = 30 * time.Second
+	// defaultPage and maxPage bound a page.
+	defaultPage = 50
+	maxPage     = 500
+)
+
+// Options are what the API stands on.
+type Options struct {
+	Services Services
+	// Gate knows the tokens. It must not be nil.
+	Gate Gate
+	// Clair, if not nil, answers Clair's API beside this one.
+	Clair http.Handler
+	// Schemas, if not nil, are the JSON Schemas of events, answered under
+	// /schemas/ without a token.
+	Schemas fs.FS
+	// MaxUpload bounds an uploaded layer or archive, in bytes; 0 means 16 GiB.
+	MaxUpload int64
+	Version   v1.Version
+	Log       *slog.Logger
+	Now       func() time.Time // nil: time.Now
+}
+
+type server struct {
+	Options
+	api huma.API
+	mux *http.ServeMux
+}
+
+// New returns the whole HTTP interface: /api/v1, /openapi.json and
+// /openapi.yaml, /schemas/, and Clair's paths.
+func New(o Options) http.Handler {
+	if o.MaxUpload == 0 {
+		o.MaxUpload = defaultMaxUpload
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &server{Options: o, mux: http.NewServeMux()}
+	s.api = humago.New(s.mux, config(o.Version.Version))
+	s.api.UseMiddleware(s.authorize)
+	s.registerImages()
+	s.registerJobs()
+	s.registerEvents()
+	s.registerSubscriptions()
+	s.registerDeliveries()
+	s.registerAdmin()
+	s.registerUploads()
+	describe(s.api.OpenAPI())
+
+	if o.Schemas != nil {
+		s.mux.Handle("GET /schemas/", http.StripPrefix("/schemas/", s.schemas(o.Schemas)))
+	}
+	if o.Clair != nil {
+		for _, path := range []string{"/indexer/", "/matcher/", "/notifier/", "/openapi/", "/robots.txt"} {
+			s.mux.Handle(path, o.Clair)
+		}
+	}
+	s.mux.HandleFunc("GET /{$}", s.front)
+	s.mux.HandleFunc("/", s.nowhere)
+	return s.outer(http.NewCrossOriginProtection().Handler(s.mux))
+}
+
+// Serve bounds what a connection may cost. The handler sets the deadlines of
+// bodies by itself, as uploads and Clair's indexing need longer ones.
+func Serve(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+func config(version string) huma.Config {
+	jsonFormat := huma.Format{
+		Marshal: func(w io.Writer, v any) error {
+			e := json.NewEncoder(w)
+			e.SetEscapeHTML(false)
+			return e.Encode(v)
+		},
+		Unmarshal: json.Unmarshal,
+	}
+	return huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:       "Tocsin",
+				Version:     version,
+				Description: "Which of your images did a vulnerability update touch, and who is told. Lists are paged by cursor; errors are RFC 9457 problems.",
+			},
+			Components: &huma.Components{
+				Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"token": {Type: "http", Scheme: "bearer", Description: "An API token, as `tocsin tokens create` makes it. The scopes an operation asks for are in its x-scope."},
+				},
+			},
+		},
+		OpenAPIPath:                  "/openapi",
+		Formats:                      map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat},
+		DefaultFormat:                "application/json",
+		RejectUnknownQueryParameters: true,
+		Transformers:                 []huma.Transformer{redact},
+	}
+}
+
+// schemas answers embedded files with the media type of JSON Schema.
+func (s *server) schemas(files fs.FS) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, err := fs.ReadFile(files, r.URL.Path)
+		if err != nil {
+			problem(w, http.StatusNotFound, "there is no schema of this name")
+			return
+		}
+		w.Header().Set("Content-Type", "application/schema+json")
+		w.Header().Set("Cache-Control", "max-age=3600")
+		w.Write(b) // the client may have gone; there is nobody to tell
+	})
+}
+
+// nowhere answers for a path that is not there, or not with this method.
+func (s *server) nowhere(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		probe := &http.Request{Method: method, URL: r.URL, Host: r.Host}
+		if _, pattern := s.mux.Handler(probe); pattern != "/" && pattern != "" {
+			allowed = append(allowed, method)
+		}
+	}
+	if allowed == nil {
+		problem(w, http.StatusNotFound, "there is nothing at "+r.URL.Path+"; /openapi.json says what there is")
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	problem(w, http.StatusMethodNotAllowed, r.Method+" is not possible here; "+strings.Join(allowed, ", ")+" is")
+}
+
+// front tells a person who opened the address in a browser where they are.
+func (s *server) front(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	io.WriteString(w, "Tocsin "+s.Version.Version+"\n\nAPI: /api/v1, described at /openapi.json\nEvent schemas: /schemas/\n")
+}

@@ -1,0 +1,127 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/schemas"
+)
+
+type subscriptionBody = body[schemas.Subscription]
+
+func (s *server) registerSubscriptions() {
+	subs := s.Services.Subscriptions
+	// guarded answers for the service being absent, once for all of these.
+	guard := func() error {
+		if subs == nil {
+			return absent("the notifier")
+		}
+		return nil
+	}
+	add(s, get, "/subscriptions", "List subscriptions", sees, 0, func(ctx context.Context, in *paging) (*body[v1.Page[schemas.Subscription]], error) {
+		if err := guard(); err != nil {
+			return nil, err
+		}
+		p, err := subs.List(ctx, principal(ctx).Sees(), in.page())
+		return &body[v1.Page[schemas.Subscription]]{p}, err
+	})
+
+	type createIn struct {
+		Key  string `header:"Idempotency-Key" doc:"A second creation with the same key answers the first one's subscription" maxLength:"200"`
+		Body schemas.Subscription
+	}
+	type createOut struct {
+		Status   int
+		Location string `header:"Location"`
+		Body     schemas.Subscription
+	}
+	add(s, post, "/subscriptions", "Subscribe", subscribe, http.StatusCreated, func(ctx context.Context, in *createIn) (*createOut, error) {
+		if err := guard(); err != nil {
+			return nil, err
+		}
+		if in.Key != "" {
+			in.Body.Key = in.Key
+		}
+		sub, created, err := subs.Create(ctx, principal(ctx).Owner, in.Body)
+		if err != nil {
+			return nil, err
+		}
+		out := &createOut{Status: http.StatusCreated, Location: "/api/v1/subscriptions/" + sub.ID, Body: sub}
+		if !created {
+			out.Status = http.StatusOK
+		}
+		return out, nil
+	})
+
+	type dryIn struct {
+		Events int `query:"events" doc:"How many of the newest events to try" default:"500" minimum:"1" maximum:"5000"`
+		Body   schemas.Subscription
+	}
+	add(s, post, "/subscriptions/dry-run", "Say what a subscription would have matched", sees, 0, func(ctx context.Context, in *dryIn) (*body[v1.DryRun], error) {
+		if err := guard(); err != nil {
+			return nil, err
+		}
+		d, err := subs.DryRun(ctx, in.Body, in.Events)
+		return &body[v1.DryRun]{d}, err
+	})
+
+	// one registers an operation on one subscription.
+	one := func(method, path, summary string, do func(ctx context.Context, owner, id string) (schemas.Subscription, error)) {
+		scopes := subscribe
+		if method == get {
+			scopes = sees
+		}
+		add(s, method, "/subscriptions/{id}"+path, summary, scopes, 0, func(ctx context.Context, in *idPath) (*subscriptionBody, error) {
+			if err := guard(); err != nil {
+				return nil, err
+			}
+			sub, err := do(ctx, principal(ctx).Sees(), in.ID)
+			return &subscriptionBody{sub}, err
+		})
+	}
+	if subs != nil {
+		one(get, "", "One subscription", subs.Get)
+		one(post, "/pause", "Hold its deliveries", subs.Pause)
+		one(post, "/resume", "Deliver again; also ends a disabled state", subs.Resume)
+	}
+
+	type replaceIn struct {
+		idPath
+		Body schemas.Subscription
+	}
+	add(s, put, "/subscriptions/{id}", "Replace a subscription", subscribe, 0, func(ctx context.Context, in *replaceIn) (*subscriptionBody, error) {
+		if err := guard(); err != nil {
+			return nil, err
+		}
+		sub, err := subs.Replace(ctx, principal(ctx).Sees(), in.ID, in.Body)
+		return &subscriptionBody{sub}, err
+	})
+	add(s, remove, "/subscriptions/{id}", "Unsubscribe", subscribe, http.StatusNoContent, func(ctx context.Context, in *idPath) (*struct{}, error) {
+		if err := guard(); err != nil {
+			return nil, err
+		}
+		return nil, subs.Delete(ctx, principal(ctx).Sees(), in.ID)
+	})
+	type testOut struct {
+		EventID string `json:"event_id" doc:"Id of the ping event"`
+	}
+	add(s, post, "/subscriptions/{id}/test", "Send it a test event", subscribe, http.StatusAccepted, func(ctx context.Context, in *idPath) (*body[testOut], error) {
+		if err := guard(); err != nil {
+			return nil, err
+		}
+		id, err := subs.Test(ctx, principal(ctx).Sees(), in.ID)
+		return &body[testOut]{testOut{id}}, err
+	})
+	type rotateIn struct {
+		idPath
+		Body v1.RotateRequest
+	}
+	add(s, post, "/subscriptions/{id}/rotate", "Give it a new signing secret", subscribe, 0, func(ctx context.Context, in *rotateIn) (*subscriptionBody, error) {
+		if err := guard(); err != nil {
+			return nil, err
+		}
+		sub, err := subs.Rotate(ctx, principal(ctx).Sees(), in.ID, in.Body)
+		return &subscriptionBody{sub}, err
+	})
+}

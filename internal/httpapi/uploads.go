@@ -1,0 +1,102 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"tocsin.dev/tocsin/internal/access"
+)
+
+// isUpload reports whether a request's body is streamed: it has no deadline as
+// a whole, only one for standing still.
+func isUpload(r *http.Request) bool {
+	return r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, "/api/v1/layers/") ||
+		r.Method == http.MethodPost && r.URL.Path == "/api/v1/updaters/import"
+}
+
+func (s *server) registerUploads() {
+	digest := []*huma.Param{{Name: "digest", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "Digest of the blob, as sha256:<hex>"}}
+	s.upload(http.MethodPut, "/layers/{digest}", "Upload a layer's blob", digest, func(ctx context.Context, r *http.Request, in io.Reader) (any, error) {
+		if s.Services.Blobs == nil {
+			return nil, absent("the blob store")
+		}
+		return s.Services.Blobs.Put(ctx, r.PathValue("digest"), in)
+	})
+	s.upload(http.MethodPost, "/updaters/import", "Load an airgap archive", nil, func(ctx context.Context, _ *http.Request, in io.Reader) (any, error) {
+		if s.Services.Updaters == nil {
+			return nil, absent("the updater")
+		}
+		return s.Services.Updaters.Import(ctx, in)
+	})
+	type stat struct {
+		Digest string `path:"digest" maxLength:"160"`
+	}
+	type size struct {
+		Size int64 `header:"X-Blob-Size" doc:"Bytes"`
+	}
+	add(s, http.MethodHead, "/layers/{digest}", "Ask whether a layer's blob is there", publishes, http.StatusNoContent,
+		func(ctx context.Context, in *stat) (*size, error) {
+			if s.Services.Blobs == nil {
+				return nil, absent("the blob store")
+			}
+			b, err := s.Services.Blobs.Stat(ctx, in.Digest)
+			return &size{b.Size}, err
+		})
+}
+
+// upload registers an operation whose body is streamed, which huma does not do.
+func (s *server) upload(method, path, summary string, params []*huma.Param, do func(context.Context, *http.Request, io.Reader) (any, error)) {
+	op := operation(method, path, summary, publishes, http.StatusOK)
+	op.Parameters = params
+	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
+	}}
+	op.Responses = map[string]*huma.Response{"200": {Description: summary}}
+	s.api.OpenAPI().AddOperation(&op)
+	s.mux.HandleFunc(method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
+		p, status, detail := s.who(r, []access.Scope{access.Publish})
+		if status != 0 {
+			refuse(w, status, detail)
+			return
+		}
+		if t := r.Header.Get("Content-Type"); t != "" && !strings.HasPrefix(t, "application/") {
+			problem(w, http.StatusUnsupportedMediaType, "send the bytes as application/octet-stream")
+			return
+		}
+		if r.ContentLength > s.MaxUpload {
+			problem(w, http.StatusRequestEntityTooLarge, "the upload is over the server's limit")
+			return
+		}
+		in := rollingReader{http.NewResponseController(w), http.MaxBytesReader(w, r.Body, s.MaxUpload)}
+		out, err := do(context.WithValue(r.Context(), principalKey{}, p), r, in)
+		if err != nil {
+			s.refuseUpload(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(out) // the client may have gone; there is nobody to tell
+	})
+}
+
+func (s *server) refuseUpload(w http.ResponseWriter, err error) {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		err = errors.Join(ErrTooLarge, err)
+	}
+	if _, ok := err.(huma.StatusError); !ok {
+		err = s.answer(err)
+	}
+	model, ok := err.(*huma.ErrorModel)
+	if !ok {
+		problem(w, http.StatusInternalServerError, "something went wrong on the server; its log says more")
+		return
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(model.Status)
+	json.NewEncoder(w).Encode(model) // as above
+}
