@@ -100,7 +100,7 @@ func (t *transport) roundTrip(req *http.Request) (*http.Response, error) {
 		end()
 		return nil, fmt.Errorf("%w: %d bytes announced, at most %d taken (updaters.limits.response)", ErrTooLarge, res.ContentLength, limit)
 	}
-	res.Body = &body{ReadCloser: res.Body, ctx: ctx, watch: watch, stall: t.limits.Stall, end: end, left: limit, limit: limit}
+	res.Body = &body{ReadCloser: res.Body, ctx: ctx, watch: watch, stall: t.limits.Stall, end: end, left: limit, limit: limit, meter: meter{limit: t.limits.Unpacked}}
 	return res, nil
 }
 
@@ -145,6 +145,7 @@ type body struct {
 	stall       time.Duration
 	end         func()
 	left, limit int64
+	meter       meter
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -159,11 +160,19 @@ func (b *body) Read(p []byte) (int, error) {
 		return int(b.left), fmt.Errorf("%w: more than %d bytes (updaters.limits.response)", ErrTooLarge, b.limit)
 	}
 	b.left -= int64(n)
+	if tooMuch := b.meter.write(p[:n]); tooMuch != nil {
+		b.end()
+		return 0, tooMuch
+	}
 	switch {
 	case err == nil && n > 0:
 		b.watch.Reset(b.stall)
 	case err == io.EOF:
 		b.watch.Stop()
+		if tooMuch := b.meter.close(); tooMuch != nil {
+			b.end()
+			return 0, tooMuch
+		}
 	case err != nil:
 		err = because(b.ctx, err)
 	}
@@ -172,5 +181,6 @@ func (b *body) Read(p []byte) (int, error) {
 
 func (b *body) Close() error {
 	defer b.end()
+	_ = b.meter.close() // said by Read already, or nobody read to the end
 	return b.ReadCloser.Close()
 }
