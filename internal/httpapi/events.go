@@ -75,4 +75,16 @@ func (s *server) registerEvents() {
 			p, err := s.Services.Events.Findings(ctx, in.ID, in.Kind, in.page())
 			return &body[v1.Page[v1.EventFinding]]{p}, err
 		})
+	type manifestsIn struct {
+		idPath
+		paging
+	}
+	add(s, get, "/events/{id}/manifests", "All manifests of an update's digest event", reads, 0,
+		func(ctx context.Context, in *manifestsIn) (*body[v1.Page[schemas.ChangedManifest]], error) {
+			if s.Services.Events == nil {
+				return nil, absent("the event log")
+			}
+			p, err := s.Services.Events.Manifests(ctx, in.ID, in.page())
+			return &body[v1.Page[schemas.ChangedManifest]]{p}, err
+		})
 }

@@ -244,7 +244,7 @@ func TestServiceErrorsBecomeProblems(t *testing.T) {
 		status int
 		body   string
 	}{
-		{fmt.Errorf("create: %w", errors.Join(&httpapi.FieldError{Field: "filters[0].sql", Message: "unknown operator at 3", Value: "a ? b"}, &httpapi.FieldError{Field: "sink", Message: "refused", Value: "http://u:p@x"})),
+		{fmt.Errorf("create: %w", errors.Join(&httpapi.FieldError{Field: "/filters/0/sql", Message: "unknown operator at 3", Value: "a ? b"}, &httpapi.FieldError{Field: "sink", Message: "refused", Value: "http://u:p@x"})),
 			422, `"location":"body.filters[0].sql"`},
 		{fmt.Errorf("x: %w", httpapi.ErrConflict), 409, "conflict"},
 		{httpapi.ErrUnavailable, 503, "unavailable"},

@@ -13,8 +13,8 @@ type imagePath struct {
 
 func (s *server) registerImages() {
 	type submitIn struct{ Body v1.ImageRequest }
-	type jobs = body[v1.Page[v1.Job]]
-	submit := func(ctx context.Context, in *submitIn) (*jobs, error) {
+	type accepted = body[v1.Page[v1.Submitted]]
+	submit := func(ctx context.Context, in *submitIn) (*accepted, error) {
 		if s.Services.Images == nil {
 			return nil, absent("the indexer")
 		}
@@ -22,7 +22,7 @@ func (s *server) registerImages() {
 			return nil, &FieldError{Field: "image", Message: "give either image or manifest"}
 		}
 		list, err := s.Services.Images.Submit(ctx, in.Body)
-		return &jobs{v1.Page[v1.Job]{Items: list}}, err
+		return &accepted{v1.Page[v1.Submitted]{Items: list}}, err
 	}
 	add(s, post, "/images", "Have an image indexed", publishes, http.StatusAccepted, submit)
 	add(s, post, "/manifests", "Have an image indexed (the same as POST /images)", publishes, http.StatusAccepted, submit)

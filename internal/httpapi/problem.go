@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -31,7 +32,7 @@ func (s *server) answer(err error) error {
 	}
 	var details []error
 	for _, e := range fieldErrors(err) {
-		details = append(details, &huma.ErrorDetail{Message: e.Message, Location: "body." + e.Field, Value: e.Value})
+		details = append(details, &huma.ErrorDetail{Message: e.Message, Location: location(e.Field), Value: e.Value})
 	}
 	switch {
 	case len(details) > 0:
@@ -47,6 +48,23 @@ func (s *server) answer(err error) error {
 	}
 	s.Log.Error("api request failed", "error", err)
 	return huma.NewError(http.StatusInternalServerError, "something went wrong on the server; its log says more")
+}
+
+// location is a field's path as all problems write it: body.filters[0].sql.
+func location(field string) string {
+	if !strings.HasPrefix(field, "/") {
+		return strings.TrimSuffix("body."+field, ".")
+	}
+	out := "body"
+	for part := range strings.SplitSeq(field[1:], "/") {
+		part = strings.NewReplacer("~1", "/", "~0", "~").Replace(part)
+		if _, err := strconv.Atoi(part); err == nil {
+			out += "[" + part + "]"
+		} else {
+			out += "." + part
+		}
+	}
+	return out
 }
 
 // fieldErrors finds every *FieldError in an error tree.

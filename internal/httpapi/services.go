@@ -34,7 +34,8 @@ var ErrTooLarge = errors.New("too large")
 // be accepted; several may be joined with [errors.Join]. It is answered as 422
 // with one entry an error.
 type FieldError struct {
-	// Field is the path inside the request body: "filters[0].sql".
+	// Field is the path inside the request body, as "filters[0].sql" or as the
+	// JSON Pointer "/filters/0/sql".
 	Field string
 	// Message says what is wrong and what would be right.
 	Message string
@@ -46,9 +47,9 @@ func (e *FieldError) Error() string { return e.Field + ": " + e.Message }
 
 // Images is who knows the images: package indexer.
 type Images interface {
-	// Submit queues the work for one request: as many jobs as there are
-	// platforms, or one. Repeating it costs nothing.
-	Submit(ctx context.Context, r v1.ImageRequest) ([]v1.Job, error)
+	// Submit queues the work for one request, and names the manifests it stands
+	// for. Repeating it costs nothing.
+	Submit(ctx context.Context, r v1.ImageRequest) ([]v1.Submitted, error)
 	List(ctx context.Context, q v1.ImageQuery) (v1.Page[v1.Image], error)
 	// Get finds an image by digest or by name; of several with the name, the
 	// newest.
@@ -100,6 +101,8 @@ type Events interface {
 	// full: first what was added, then what was removed, then what was revised,
 	// each with the most severe first. kind, if not empty, picks one list.
 	Findings(ctx context.Context, id, kind string, p v1.Paging) (v1.Page[v1.EventFinding], error)
+	// Manifests pages through the manifests of an update's digest event.
+	Manifests(ctx context.Context, id string, p v1.Paging) (v1.Page[schemas.ChangedManifest], error)
 }
 
 // Subscriptions is who wants which events: package notifier. An owner that is

@@ -30,6 +30,16 @@ type ImageRequest struct {
 	Platforms []string          `json:"platforms,omitempty" doc:"Platforms of a multi-platform image to index, as os/arch[/variant]; default: all that run Linux" maxItems:"32"`
 }
 
+// Submitted is one manifest of an accepted request. Job is absent if it is
+// indexed by the present scanners already, and Digest if a job has still to
+// find it out.
+type Submitted struct {
+	Digest   string `json:"digest,omitempty"`
+	Platform string `json:"platform,omitempty" doc:"os/arch[/variant], if an index said so"`
+	Known    bool   `json:"known" doc:"Tocsin knew the manifest before"`
+	Job      *Job   `json:"job,omitempty" doc:"The job that indexes it; absent if there is nothing to do"`
+}
+
 // Image is one manifest Tocsin was told of.
 type Image struct {
 	Digest          string              `json:"digest" doc:"Digest of the manifest"`
