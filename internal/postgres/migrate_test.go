@@ -69,10 +69,10 @@ func TestMigrateAsUserNamedLikeTheSchema(t *testing.T) {
 func TestMigrateRunsWhatWasSkipped(t *testing.T) {
 	t.Parallel()
 	pool := postgrestest.New(t)
-	// As if 02001 had been added after a higher number had been applied.
+	// As if 01001 had been added after a higher number had been applied.
 	for _, q := range []string{
-		`DROP TABLE tocsin.naming, tocsin.manifest CASCADE`,
-		`DELETE FROM tocsin.schema_version WHERE version_id BETWEEN 2000 AND 2999`,
+		`DROP TABLE tocsin.job`,
+		`DELETE FROM tocsin.schema_version WHERE version_id = 1001`,
 		`INSERT INTO tocsin.schema_version (version_id, is_applied) VALUES (99999, true)`,
 	} {
 		if _, err := pool.Exec(t.Context(), q); err != nil {
@@ -83,7 +83,7 @@ func TestMigrateRunsWhatWasSkipped(t *testing.T) {
 		t.Fatal(err)
 	}
 	var ok bool
-	if err := pool.QueryRow(t.Context(), `SELECT to_regclass('tocsin.manifest') IS NOT NULL`).Scan(&ok); err != nil || !ok {
+	if err := pool.QueryRow(t.Context(), `SELECT to_regclass('tocsin.job') IS NOT NULL`).Scan(&ok); err != nil || !ok {
 		t.Errorf("the skipped migration did not run (%v)", err)
 	}
 }

@@ -11,14 +11,17 @@
 //	func TestMain(m *testing.M) { postgrestest.Main(m) }
 //
 // which stops the server. A test process that is killed takes its server with
-// it on Linux, but leaves the directory behind.
+// it on Linux; the directory it leaves behind is removed by the next. Where
+// there is a roomy file system in memory, the directory is there.
+//
+// The command withpostgres, in a directory below, runs any command with one
+// server for all of it.
 package postgrestest
 
 import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"os"
 	"strings"
@@ -38,21 +41,22 @@ const EnvURL = "TOCSIN_TEST_DATABASE_URL"
 // maxConns bounds the pool of one test, so that many run on one server.
 const maxConns = 8
 
-// unsafeSettings trade what a test doesn't need, its data after a power cut, for speed.
-var unsafeSettings = map[string]string{
-	"fsync":              "off",
-	"synchronous_commit": "off",
-	"full_page_writes":   "off",
-	"autovacuum":         "off",
-	"max_connections":    "400",
-	"shared_buffers":     "128MB",
-}
-
-// server is this process's server, started by the first test that needs it.
-var server = sync.OnceValues(startServer)
-
-// stopServer ends the server if this process started one.
+// server is the URL of this process's server, started by the first test that
+// needs it; stopServer ends it if this process started it.
 var (
+	server = sync.OnceValues(func() (string, error) {
+		if u := os.Getenv(EnvURL); u != "" {
+			return u, nil
+		}
+		url, stop, err := Serve()
+		if err != nil {
+			return "", err
+		}
+		stopMu.Lock()
+		defer stopMu.Unlock()
+		stopServer = stop
+		return url, nil
+	})
 	stopMu     sync.Mutex
 	stopServer = func() error { return nil }
 )
@@ -96,7 +100,7 @@ func open(t testing.TB, migrated bool) *pgxpool.Pool {
 		}
 	}
 	name := databaseName(t.Name())
-	if err := admin(ctx, base, fmt.Sprintf(createSQL, pgx.Identifier{name}.Sanitize(), pgx.Identifier{template}.Sanitize())); err != nil {
+	if err := admin(ctx, base, fmt.Sprintf(createSQL, pgx.Identifier{name}.Sanitize(), template)); err != nil {
 		t.Fatalf("postgrestest: %v", err)
 	}
 	dbURL, err := withDatabase(base, name)
@@ -147,30 +151,4 @@ func withDatabase(base, name string) (string, error) {
 	}
 	u.Path = "/" + name
 	return u.String(), nil
-}
-
-func startServer() (string, error) {
-	if u := os.Getenv(EnvURL); u != "" {
-		return u, nil
-	}
-	dir, err := os.MkdirTemp("", "tocsin-postgrestest-")
-	if err != nil {
-		return "", err
-	}
-	cluster := postgres.PrivateCluster(postgres.ClusterOptions{
-		Dir: dir, Settings: unsafeSettings, Logger: slog.New(slog.DiscardHandler),
-	})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- cluster.Run(ctx) }()
-	stopMu.Lock()
-	defer stopMu.Unlock()
-	stopServer = func() error {
-		cancel()
-		if err := <-ended; err != nil {
-			return err
-		}
-		return os.RemoveAll(dir)
-	}
-	return cluster.URL(ctx)
 }

@@ -12,28 +12,30 @@ import (
 )
 
 const (
-	lockSQL   = `SELECT pg_advisory_lock(hashtextextended('tocsin.postgrestest', 0))`
-	existsSQL = `SELECT EXISTS (SELECT FROM pg_database WHERE datname = @name)`
+	versionSQL = `SELECT current_setting('server_version_num')::int`
+	lockSQL    = `SELECT pg_advisory_lock(hashtextextended('tocsin.postgrestest', 0))`
+	existsSQL  = `SELECT EXISTS (SELECT FROM pg_database WHERE datname = @name)`
 	// These three take identifiers, which cannot be arguments.
 	createSQL = `CREATE DATABASE %s TEMPLATE %s`
 	dropSQL   = `DROP DATABASE IF EXISTS %s WITH (FORCE)`
 	renameSQL = `ALTER DATABASE %s RENAME TO %s`
 )
 
-// template is the outcome of making this process's template.
+// template is the outcome of making this process's template: its name as SQL,
+// and how to copy it.
 var template struct {
 	sync.Mutex
-	name string
+	sql string
 }
 
-// migratedTemplate returns the name of a migrated database on base's server to
+// migratedTemplate returns, as SQL, the name of a migrated database on base's server to
 // copy, making it if no test process has. A failure is tried again by the next
 // test.
 func migratedTemplate(ctx context.Context, base string) (string, error) {
 	template.Lock()
 	defer template.Unlock()
-	if template.name != "" {
-		return template.name, nil
+	if template.sql != "" {
+		return template.sql, nil
 	}
 	fp, err := postgres.SchemaFingerprint()
 	if err != nil {
@@ -58,8 +60,16 @@ func migratedTemplate(ctx context.Context, base string) (string, error) {
 			return "", fmt.Errorf("make the template database: %w", err)
 		}
 	}
-	template.name = name
-	return name, nil
+	var version int
+	if err := conn.QueryRow(ctx, versionSQL).Scan(&version); err != nil {
+		return "", err
+	}
+	template.sql = pgx.Identifier{name}.Sanitize()
+	if version >= 150000 {
+		// Older versions know only this way, which is quicker where nothing is synced.
+		template.sql += " STRATEGY file_copy"
+	}
+	return template.sql, nil
 }
 
 // makeTemplate migrates a database under another name and gives it its own
