@@ -69,6 +69,9 @@ type Options struct {
 	EPSSThreshold float64
 	// Retention is how many update operations of an updater are kept at least.
 	Retention int
+	// History is how long changes are kept, and the inventories that only they
+	// speak of; it must be longer than events are. 0 keeps them for ever.
+	History time.Duration
 	// Interval is the longest time between two looks for updates, GCInterval
 	// between two garbage collections.
 	Interval, GCInterval time.Duration

@@ -48,7 +48,7 @@ LEFT JOIN tocsin.inventory i ON i.manifest_id = m.id AND i.current
 WHERE m.id = @manifest AND m.state <> 'deleted'
 FOR UPDATE OF m`
 
-	retireInventory = `UPDATE tocsin.inventory SET current = false WHERE manifest_id = @manifest AND current`
+	retireInventory = `UPDATE tocsin.inventory SET current = false, retired_at = now() WHERE manifest_id = @manifest AND current`
 
 	insertInventory = `
 INSERT INTO tocsin.inventory (manifest_id, occurrences, current)

@@ -69,15 +69,15 @@ func (j *judge) accept(ctx context.Context, cs []candidate) ([]candidate, error)
 // vulnerability that the query of any interested record finds is held against
 // each of them.
 func (j *judge) vulnerable(ctx context.Context, c candidate) (bool, error) {
+	if c.mask&j.matchers.authoritative != 0 {
+		return true, nil
+	}
 	v, records := j.vulns[c.vuln], j.records[c.occurrence]
 	if v == nil || records == nil {
 		return false, fmt.Errorf("vulnerability %d or occurrence %d has gone while it was judged", c.vuln, c.occurrence)
 	}
 	for mask := c.mask; mask != 0; mask &= mask - 1 {
 		i := bits.TrailingZeros64(uint64(mask))
-		if j.matchers.authoritative&(1<<i) != 0 {
-			return true, nil
-		}
 		m := j.matchers.all[i]
 		for _, r := range records {
 			if r.interested&(1<<i) == 0 {
@@ -110,7 +110,7 @@ func (j *judge) load(ctx context.Context, cs []candidate) error {
 	var vulns []int64
 	var occurrences []int32
 	for _, c := range cs {
-		if c.mask&^j.matchers.authoritative == 0 {
+		if c.mask&j.matchers.authoritative != 0 {
 			continue
 		}
 		if _, ok := j.vulns[c.vuln]; !ok {

@@ -75,9 +75,17 @@ func (e *Engine) Run(ctx context.Context) error {
 	updates, garbage := time.NewTicker(e.opts.Interval), time.NewTicker(e.opts.GCInterval)
 	defer updates.Stop()
 	defer garbage.Stop()
+	collect := false
 	for {
 		if err := e.ProcessUpdates(ctx); err != nil && ctx.Err() == nil {
 			e.log.ErrorContext(ctx, "updates could not be worked through; they are tried again", "reason", err)
+		}
+		if collect {
+			err := e.CollectGarbage(ctx)
+			if err != nil && !errors.Is(err, ErrUpdatersRun) && ctx.Err() == nil {
+				e.log.ErrorContext(ctx, "garbage could not be collected; it is tried again", "reason", err)
+			}
+			collect = err != nil
 		}
 		select {
 		case <-ctx.Done():
@@ -85,9 +93,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-wake:
 		case <-updates.C:
 		case <-garbage.C:
-			if err := e.CollectGarbage(ctx); err != nil && ctx.Err() == nil {
-				e.log.ErrorContext(ctx, "garbage could not be collected; it is tried again", "reason", err)
-			}
+			collect = true
 		}
 	}
 }

@@ -11,10 +11,6 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-// CollectGarbage deletes update operations that no cursor needs any more, and
-// what nothing refers to afterwards.
-func (e *Engine) CollectGarbage(ctx context.Context) error { return errors.ErrUnsupported }
-
 // Report is the vulnerability report of a manifest: libvuln's Scan with the
 // two mends of [Store] and [Lenient].
 type Report struct {

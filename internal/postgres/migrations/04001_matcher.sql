@@ -39,16 +39,17 @@ CREATE INDEX occurrence_record_name ON tocsin.occurrence_record (name, kind) WHE
 CREATE INDEX occurrence_record_source ON tocsin.occurrence_record (source_name, source_kind)
   WHERE matchers <> 0 AND source_name <> '';
 
--- What a manifest holds: sorted occurrence ids. Only current ever changes, from true to false.
+-- What a manifest holds: sorted occurrence ids. All that ever changes is that a current one is retired.
 CREATE TABLE tocsin.inventory (
   id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   manifest_id integer NOT NULL REFERENCES tocsin.manifest (id),
   occurrences integer[] NOT NULL,
   current     boolean NOT NULL,
-  created_at  timestamptz NOT NULL DEFAULT now()
+  created_at  timestamptz NOT NULL DEFAULT now(),
+  retired_at  timestamptz
 );
 CREATE UNIQUE INDEX inventory_current ON tocsin.inventory (manifest_id) WHERE current;
-CREATE INDEX inventory_manifest ON tocsin.inventory (manifest_id) WHERE NOT current;
+CREATE INDEX inventory_retired ON tocsin.inventory (retired_at) WHERE NOT current;
 CREATE INDEX inventory_occurrences ON tocsin.inventory USING gin (occurrences) WHERE current;
 
 -- How far every vulnerability updater's operations have been worked through.

@@ -1,0 +1,145 @@
+package matcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrUpdatersRun is returned by [Engine.CollectGarbage] while an updater runs:
+// it might be about to use a row that nothing refers to yet.
+var ErrUpdatersRun = errors.New("updaters are running, garbage is left for later")
+
+const (
+	tryLock = `SELECT pg_try_advisory_lock(@key)`
+	unlock  = `SELECT pg_advisory_unlock(@key)`
+
+	// spentOperations lists, oldest first, the operations beyond the newest of
+	// an updater that no cursor will look at again.
+	spentOperations = `
+SELECT o.ref
+FROM (
+  SELECT id, ref, updater, kind, row_number() OVER (PARTITION BY updater, kind ORDER BY id DESC) AS nth
+  FROM public.update_operation
+) o
+JOIN (
+  SELECT updater, op_id, 'vulnerability' AS kind FROM tocsin.cursor
+  UNION ALL SELECT updater, op_id, 'enrichment' FROM tocsin.enrichment_cursor
+) c ON c.updater = o.updater AND c.kind = o.kind
+WHERE o.nth > @keep AND o.id < c.op_id
+ORDER BY o.id`
+
+	// spentBatch is how many operations are deleted in one statement, which
+	// takes their rows of associations along.
+	spentBatch = 20
+	// keepAll makes claircore's own collection leave operations alone.
+	keepAll = 1 << 30
+)
+
+// CollectGarbage deletes update operations beyond the newest Retention of each
+// updater, except those that its cursor still needs, then vulnerabilities and
+// enrichments that no operation has, then changes older than History. Whoever
+// runs updaters holds [UpdateLockKey] shared, and must not let claircore
+// collect garbage by itself. Events read the same afterwards.
+func (e *Engine) CollectGarbage(ctx context.Context) error {
+	conn, err := e.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	defer conn.Release()
+	var locked bool
+	if err := conn.QueryRow(ctx, tryLock, pgx.NamedArgs{"key": UpdateLockKey}).Scan(&locked); err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	if !locked {
+		return ErrUpdatersRun
+	}
+	defer func() {
+		// A connection that can't be told to unlock is broken, and its end
+		// unlocks.
+		_, err := conn.Exec(context.WithoutCancel(ctx), unlock, pgx.NamedArgs{"key": UpdateLockKey})
+		if err != nil {
+			_ = conn.Conn().Close(context.WithoutCancel(ctx))
+		}
+	}()
+	if err := e.collectOperations(ctx); err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	if e.opts.History > 0 {
+		if err := e.forgetHistory(ctx, time.Now().Add(-e.opts.History)); err != nil {
+			return fmt.Errorf("collect garbage: %w", err)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) collectOperations(ctx context.Context) error {
+	rows, err := e.pool.Query(ctx, spentOperations, pgx.NamedArgs{"keep": e.opts.Retention})
+	if err != nil {
+		return err
+	}
+	refs, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return err
+	}
+	for batch := range slices.Chunk(refs, spentBatch) {
+		if _, err := e.store.DeleteUpdateOperations(ctx, batch...); err != nil {
+			return err
+		}
+	}
+	for {
+		left, err := e.store.GC(ctx, keepAll)
+		if err != nil || left == 0 {
+			return err
+		}
+	}
+}
+
+const (
+	forgetFindings = `
+DELETE FROM tocsin.change_finding WHERE change_id IN (SELECT id FROM tocsin.change WHERE created_at < @before)`
+	forgetChanges    = `DELETE FROM tocsin.change WHERE created_at < @before`
+	forgetAdvisories = `
+DELETE FROM tocsin.advisory a
+WHERE NOT EXISTS (SELECT FROM tocsin.change_finding f WHERE f.advisory_id = a.id)
+  AND NOT EXISTS (SELECT FROM tocsin.change_finding f WHERE f.previous_advisory_id = a.id)`
+	forgetInventories = `DELETE FROM tocsin.inventory WHERE NOT current AND retired_at < @before`
+	forgetOccurrences = `
+DELETE FROM tocsin.occurrence WHERE id NOT IN (SELECT DISTINCT unnest(occurrences) FROM tocsin.inventory)`
+)
+
+// forgetHistory deletes changes older than before and what only they spoke of.
+// Nothing is written meanwhile.
+func (e *Engine) forgetHistory(ctx context.Context, before time.Time) error {
+	return pgx.BeginFunc(ctx, e.pool, func(tx pgx.Tx) error {
+		for _, key := range []int64{ChangeKey, BarrierKey} {
+			if _, err := tx.Exec(ctx, lockBarrier, pgx.NamedArgs{"key": key}); err != nil {
+				return err
+			}
+		}
+		args := pgx.NamedArgs{"before": before}
+		if _, err := tx.Exec(ctx, forgetFindings, args); err != nil {
+			return err
+		}
+		changes, err := tx.Exec(ctx, forgetChanges, args)
+		if err != nil {
+			return err
+		}
+		if changes.RowsAffected() > 0 {
+			if _, err := tx.Exec(ctx, forgetAdvisories); err != nil {
+				return err
+			}
+		}
+		inventories, err := tx.Exec(ctx, forgetInventories, args)
+		if err != nil || inventories.RowsAffected() == 0 {
+			return err
+		}
+		_, err = tx.Exec(ctx, forgetOccurrences)
+		return err
+	})
+}
