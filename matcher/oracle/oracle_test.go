@@ -96,7 +96,7 @@ func playAll(t *testing.T, lo, hi uint64) Coverage {
 		}
 		if len(wrong) > 0 {
 			t.Errorf("%s\n(and %d more)\nreplay: %s\nwith what came before it: -oracle.seeds=%d -oracle.seed=%d",
-				s.Describe(wrong[0]), len(wrong)-1, replay, seed-lo+1, lo)
+				s.Describe(wrong[0])+others(wrong[1:]), len(wrong)-1, replay, seed-lo+1, lo)
 			if told++; told == shown {
 				t.FailNow()
 			}
@@ -165,4 +165,11 @@ func TestScanTogether(t *testing.T) {
 	if found == 0 {
 		t.Error("no report had a finding")
 	}
+}
+
+func others(ms []Mismatch) (s string) {
+	for _, m := range ms {
+		s += fmt.Sprintf("\n  step %d, %s: %s", m.Step, m.Digest, m.Text)
+	}
+	return s
 }

@@ -1,0 +1,88 @@
+package oracle
+
+import (
+	"testing"
+
+	"tocsin.dev/tocsin/internal/postgres/postgrestest"
+)
+
+// defects are what earlier implementations of affected manifests got wrong.
+// Each is planted under the engine, in a database that libvuln doesn't scan.
+var defects = []struct {
+	name string
+	sql  string
+}{
+	{name: "none"},
+	{
+		name: "range dropped", // every version of a known kind is affected
+		sql: `
+CREATE FUNCTION public.drop_range() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.vulnerable_range := '(,)';
+  RETURN NEW;
+END $$;
+CREATE TRIGGER defect BEFORE INSERT ON public.vuln FOR EACH ROW EXECUTE FUNCTION public.drop_range()`,
+	},
+	{
+		name: "source name ignored",
+		sql: `
+CREATE FUNCTION public.drop_source() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.source_name := '';
+  RETURN NEW;
+END $$;
+CREATE TRIGGER defect BEFORE INSERT ON tocsin.occurrence_record FOR EACH ROW EXECUTE FUNCTION public.drop_source()`,
+	},
+	{
+		name: "invert ignored", // "not affected" counts as affected
+		sql: `
+CREATE FUNCTION public.drop_invert() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.not_vulnerable := false;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER defect BEFORE INSERT ON public.vuln FOR EACH ROW EXECUTE FUNCTION public.drop_invert()`,
+	},
+}
+
+// TestCatchesPlantedDefects shows that the oracle can fail: an engine with one
+// of these defects disagrees with libvuln within a few scenarios, and one
+// without does not.
+func TestCatchesPlantedDefects(t *testing.T) {
+	t.Parallel()
+	const within = 28 // twice round all ecosystems
+	for _, d := range defects {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			ctx := t.Context()
+			engine := postgrestest.New(t)
+			if d.sql != "" {
+				if _, err := engine.Exec(ctx, d.sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w, err := NewSplitWorld(ctx, postgrestest.New(t), engine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for seed := range uint64(within) {
+				s := Generate(seed)
+				wrong, _, err := w.Play(ctx, s)
+				if err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+				if len(wrong) == 0 {
+					continue
+				}
+				if d.sql == "" {
+					t.Fatalf("nothing was planted, but:\n%s", s.Describe(wrong[0]))
+				}
+				t.Logf("caught by seed %d:\n%s", seed, s.Describe(wrong[0]))
+				return
+			}
+			if d.sql != "" {
+				t.Errorf("not caught within %d scenarios", within)
+			}
+		})
+	}
+}
