@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 )
@@ -50,7 +51,7 @@ func findBinaries() (string, error) {
 	if len(found) == 0 {
 		return "", ErrNoBinaries
 	}
-	return slices.MaxFunc(found, func(a, b string) int { return cmp.Compare(majorVersion(a), majorVersion(b)) }), nil
+	return slices.MaxFunc(found, func(a, b string) int { return cmp.Compare(version(a), version(b)) }), nil
 }
 
 // complete reports whether dir holds the programs a cluster needs.
@@ -63,28 +64,15 @@ func complete(dir string) bool {
 	return true
 }
 
-// majorVersion reads the version out of an installation path, 0 if it has none.
-func majorVersion(dir string) float64 {
-	start := -1
-	for i, r := range dir {
-		if (r >= '0' && r <= '9') || (start >= 0 && r == '.') {
-			if start < 0 {
-				start = i
-			}
-			continue
-		}
-		if start >= 0 {
-			return parseVersion(dir[start:i])
-		}
-	}
-	if start >= 0 {
-		return parseVersion(dir[start:])
-	}
-	return 0
-}
+var versionRE = regexp.MustCompile(`[0-9]+(\.[0-9]+)?`)
 
-func parseVersion(s string) float64 {
-	v, err := strconv.ParseFloat(s, 64)
+// version reads the version out of an installation path, 0 if it has none.
+func version(dir string) float64 {
+	all := versionRE.FindAllString(dir, -1)
+	if len(all) == 0 {
+		return 0
+	}
+	v, err := strconv.ParseFloat(all[len(all)-1], 64)
 	if err != nil {
 		return 0
 	}

@@ -31,9 +31,9 @@ const (
 	// stopTimeout is how long a fast shutdown may take, checkpoint included,
 	// before it becomes an immediate one, which the next start recovers from.
 	stopTimeout = time.Minute
-	// orphanTimeout is how long the processes of a server whose postmaster was
-	// killed may take to notice and end.
-	orphanTimeout = 30 * time.Second
+	// startPatience is how long a server that does not start is tried again:
+	// the processes of one whose postmaster was killed take a moment to notice.
+	startPatience = 10 * time.Second
 	pollInterval  = 25 * time.Millisecond
 )
 
@@ -57,6 +57,7 @@ type Cluster struct {
 	dir      string
 	settings map[string]string
 	log      *slog.Logger
+	patience time.Duration
 
 	ready    chan struct{} // closed when url is set
 	ended    chan struct{} // closed when Run has returned
@@ -96,7 +97,7 @@ func PrivateCluster(o ClusterOptions) *Cluster {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Cluster{dir: o.Dir, settings: settings, log: log, ready: make(chan struct{}), ended: make(chan struct{})}
+	return &Cluster{dir: o.Dir, settings: settings, log: log, patience: startPatience, ready: make(chan struct{}), ended: make(chan struct{})}
 }
 
 // URL waits until the server accepts connections and returns the URL of its
@@ -173,7 +174,7 @@ func (c *Cluster) serve(ctx context.Context) error {
 	if err := c.stopLeftover(ctx); err != nil {
 		return err
 	}
-	deadline := time.Now().Add(orphanTimeout)
+	deadline := time.Now().Add(c.patience)
 	for {
 		p, err := c.start()
 		if err != nil {
