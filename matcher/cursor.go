@@ -33,14 +33,19 @@ type operation struct {
 }
 
 const (
-	// cursorTable and complete are filled in by kind.
-	pendingVulnerability = `
-SELECT o.updater, min(o.id) FROM public.update_operation o LEFT JOIN tocsin.cursor c ON c.updater = o.updater
-WHERE o.kind = 'vulnerability' AND o.id > coalesce(c.op_id, 0) GROUP BY o.updater ORDER BY min(o.id)`
-	pendingEnrichment = `
-SELECT o.updater, min(o.id) FROM public.update_operation o LEFT JOIN tocsin.enrichment_cursor c ON c.updater = o.updater
+	// nextFeeds lists the feeds with operations newer than their cursors, the
+	// one whose next is oldest first.
+	nextFeeds = `
+SELECT o.updater, o.kind, min(o.id)
+FROM public.update_operation o LEFT JOIN tocsin.cursor c ON c.updater = o.updater
+WHERE o.kind = 'vulnerability' AND o.id > coalesce(c.op_id, 0)
+GROUP BY o.updater, o.kind
+UNION ALL
+SELECT o.updater, o.kind, min(o.id)
+FROM public.update_operation o LEFT JOIN tocsin.enrichment_cursor c ON c.updater = o.updater
 WHERE o.kind = 'enrichment' AND o.id > coalesce(c.op_id, 0) AND EXISTS (SELECT FROM public.uo_enrich u WHERE u.uo = o.id)
-GROUP BY o.updater ORDER BY min(o.id)`
+GROUP BY o.updater, o.kind
+ORDER BY 3`
 
 	// The cursor's operation counts only while it is there.
 	readVulnerabilityCursor = `
@@ -66,24 +71,22 @@ INSERT INTO tocsin.enrichment_cursor (updater, op_id, ref, date) VALUES (@update
 ON CONFLICT (updater) DO UPDATE SET op_id = excluded.op_id, ref = excluded.ref, date = excluded.date`
 )
 
-// pending lists the feeds with operations that are newer than their cursors,
-// the one with the oldest first.
-func (e *Engine) pending(ctx context.Context) ([]feed, error) {
+// pending lists the feeds that have a next step, in the order in which the
+// operations landed.
+func pending(ctx context.Context, tx pgx.Tx) ([]feed, error) {
+	rows, err := tx.Query(ctx, nextFeeds)
+	if err != nil {
+		return nil, fmt.Errorf("look for update operations: %w", err)
+	}
 	var out []feed
-	for _, k := range []struct{ kind, sql string }{{kindVulnerability, pendingVulnerability}, {kindEnrichment, pendingEnrichment}} {
-		rows, err := e.pool.Query(ctx, k.sql)
-		if err != nil {
-			return nil, fmt.Errorf("look for update operations: %w", err)
-		}
-		var updater string
-		var oldest int64
-		_, err = pgx.ForEachRow(rows, []any{&updater, &oldest}, func() error {
-			out = append(out, feed{updater, k.kind})
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("look for update operations: %w", err)
-		}
+	var f feed
+	var oldest int64
+	_, err = pgx.ForEachRow(rows, []any{&f.updater, &f.kind, &oldest}, func() error {
+		out = append(out, f)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for update operations: %w", err)
 	}
 	return out, nil
 }

@@ -20,49 +20,58 @@ func (e *Engine) ProcessUpdates(ctx context.Context) error {
 	if err := e.prepare(ctx); err != nil {
 		return err
 	}
-	feeds, err := e.pending(ctx)
-	if err != nil {
-		return err
-	}
 	var errs []error
-	for _, f := range feeds {
-		for more := true; more; {
-			start := time.Now()
-			more, err = e.advance(ctx, f)
-			if err != nil {
-				e.metrics.changes.WithLabelValues(f.kind, "failed").Inc()
-				errs = append(errs, fmt.Errorf("updater %q: %w", f.updater, err))
-				break
-			}
-			if more {
-				e.metrics.changes.WithLabelValues(f.kind, "done").Inc()
-				e.metrics.duration.WithLabelValues(f.kind).Observe(time.Since(start).Seconds())
-			}
-		}
-		if ctx.Err() != nil {
-			break
+	failed := make(map[feed]bool)
+	for ctx.Err() == nil {
+		start := time.Now()
+		f, err := e.advance(ctx, failed)
+		switch {
+		case err != nil && f == nil:
+			return errors.Join(append(errs, err)...)
+		case f == nil:
+			return errors.Join(errs...)
+		case err != nil:
+			failed[*f] = true
+			e.metrics.changes.WithLabelValues(f.kind, "failed").Inc()
+			errs = append(errs, fmt.Errorf("updater %q: %w", f.updater, err))
+		default:
+			e.metrics.changes.WithLabelValues(f.kind, "done").Inc()
+			e.metrics.duration.WithLabelValues(f.kind).Observe(time.Since(start).Seconds())
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, ctx.Err())...)
 }
 
-// advance does a feed's next step, if there is one, in one transaction.
-func (e *Engine) advance(ctx context.Context, f feed) (more bool, err error) {
+// advance does the oldest step of a feed that has not failed, in one
+// transaction, and says whose it was; nil if there is none. Feeds may share
+// rows, so that the order matters: it is found out under the lock that changes
+// take, not before.
+func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (done *feed, err error) {
 	err = pgx.BeginFunc(ctx, e.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockBarrier, pgx.NamedArgs{"key": ChangeKey}); err != nil {
 			return err
 		}
-		s, err := f.next(ctx, tx)
-		if err != nil || s == nil {
+		feeds, err := pending(ctx, tx)
+		if err != nil {
 			return err
 		}
-		more = true
-		if s.kind == kindEnrichment {
-			return e.enrichmentChange(ctx, tx, s)
+		for _, f := range feeds {
+			if failed[f] {
+				continue
+			}
+			done = &f
+			s, err := f.next(ctx, tx)
+			if err != nil || s == nil {
+				return err
+			}
+			if s.kind == kindEnrichment {
+				return e.enrichmentChange(ctx, tx, s)
+			}
+			return e.vulnerabilityChange(ctx, tx, s)
 		}
-		return e.vulnerabilityChange(ctx, tx, s)
+		return nil
 	})
-	return more, err
+	return done, err
 }
 
 // Run processes updates when a hint comes and at least every Interval, and
