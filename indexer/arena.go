@@ -1,0 +1,192 @@
+package indexer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/quay/claircore"
+	"github.com/quay/claircore/indexer"
+	"golang.org/x/sync/errgroup"
+
+	"tocsin.dev/tocsin/indexer/blobs"
+)
+
+// layerMediaType tells claircore that what it is handed is a plain tar.
+const layerMediaType = "application/vnd.oci.image.layer.v1.tar"
+
+// parallelLayers is how many layers of one manifest are fetched at a time.
+const parallelLayers = 3
+
+// spoolPrefix starts the names of files in the spool directory. They are
+// removed as soon as they are open, so that a crash leaves none with content.
+const spoolPrefix = "layer-"
+
+// arena fetches layers for claircore into files that are gone when nobody
+// needs them any more. It takes the place of claircore's own because that one
+// puts no bound on what a layer unpacks to, how long it takes, or how many
+// files are in it.
+//
+// Manifests that are indexed at the same time and share a layer share its file.
+type arena struct {
+	dir    string
+	limits Limits
+	blobs  *blobs.Store
+	client *http.Client // for layers not in a registry we log in to
+
+	mu     sync.Mutex
+	spools map[string]*spool // by digest
+}
+
+var _ indexer.FetchArena = (*arena)(nil)
+
+// spool is one unpacked layer on disk.
+type spool struct {
+	done chan struct{} // closed when file and err are set
+	file *os.File
+	err  error
+	refs int // under arena.mu
+}
+
+func newArena(dir string, limits Limits, store *blobs.Store, client *http.Client) (*arena, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("layer directory: %w", err)
+	}
+	return &arena{dir: dir, limits: limits, blobs: store, client: client, spools: map[string]*spool{}}, nil
+}
+
+// clean removes what a crash left in the directory.
+func (a *arena) clean() error {
+	left, err := filepath.Glob(filepath.Join(a.dir, spoolPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, f := range left {
+		fi, err := os.Stat(f)
+		if err != nil || time.Since(fi.ModTime()) < time.Minute {
+			continue
+		}
+		if err := os.Remove(f); err != nil && !os.IsNotExist(err) {
+			return fmt.Errorf("clean the layer directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// Realizer implements [indexer.FetchArena]; each is for one manifest.
+func (a *arena) Realizer(context.Context) indexer.Realizer { return &realizer{arena: a} }
+
+// Close implements [indexer.FetchArena]. Files go with their last user.
+func (a *arena) Close(context.Context) error { return nil }
+
+// acquire returns the layer's file, fetching it if nobody has it. Success is
+// shared; a failure is not, since another manifest may know a better URI or
+// have other credentials for the same layer.
+func (a *arena) acquire(ctx context.Context, l *claircore.Layer) (*spool, error) {
+	digest := l.Hash.String()
+	for {
+		a.mu.Lock()
+		s, ok := a.spools[digest]
+		if !ok {
+			s = &spool{done: make(chan struct{}), refs: 1}
+			a.spools[digest] = s
+			a.mu.Unlock()
+			file, err := a.fetch(ctx, l)
+			a.mu.Lock()
+			s.file, s.err = file, err
+			a.mu.Unlock()
+			if err != nil {
+				a.release(digest, s)
+			}
+			close(s.done)
+			return s, err
+		}
+		s.refs++
+		a.mu.Unlock()
+		select {
+		case <-s.done:
+		case <-ctx.Done():
+			a.release(digest, s)
+			return nil, context.Cause(ctx)
+		}
+		if s.err == nil {
+			return s, nil
+		}
+		a.release(digest, s)
+		if err := ctx.Err(); err != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// release gives up one use of a spool. A failed one is forgotten at once, so
+// that the next who asks tries anew.
+func (a *arena) release(digest string, s *spool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.refs--
+	if (s.refs == 0 || s.err != nil) && a.spools[digest] == s {
+		delete(a.spools, digest)
+	}
+	if s.refs == 0 && s.file != nil {
+		s.file.Close() // read-only by now: nothing to lose
+		s.file = nil
+	}
+}
+
+// realizer is the arena's view of one manifest.
+type realizer struct {
+	arena *arena
+
+	mu   sync.Mutex
+	held []func() error
+}
+
+// Realize implements [indexer.Realizer]: it fetches the layers and initializes
+// them in place.
+func (r *realizer) Realize(ctx context.Context, layers []*claircore.Layer) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallelLayers)
+	for _, l := range layers {
+		g.Go(func() error { return r.realize(ctx, l) })
+	}
+	return g.Wait()
+}
+
+func (r *realizer) realize(ctx context.Context, l *claircore.Layer) error {
+	digest := l.Hash.String()
+	s, err := r.arena.acquire(ctx, l)
+	if err != nil {
+		return err
+	}
+	desc := claircore.LayerDescription{Digest: digest, URI: l.URI, MediaType: layerMediaType}
+	if err := l.Init(ctx, &desc, s.file); err != nil {
+		r.arena.release(digest, s)
+		return permanent(l, "its content can't be read as a file system: "+strings.TrimPrefix(err.Error(), "claircore: "))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held = append(r.held, func() error {
+		defer r.arena.release(digest, s)
+		return l.Close()
+	})
+	return nil
+}
+
+// Close implements [indexer.Realizer]; the layers can't be used afterwards.
+func (r *realizer) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, release := range r.held {
+		errs = append(errs, release())
+	}
+	r.held = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,182 @@
+package indexer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/indexer/image"
+	"tocsin.dev/tocsin/internal/jobs"
+	"tocsin.dev/tocsin/schemas"
+)
+
+// payload is what a job is about: a manifest that is recorded, or a reference
+// still to be resolved.
+type payload struct {
+	Digest string         `json:"digest,omitempty"`
+	Image  *imageToSettle `json:"image,omitempty"`
+}
+
+type imageToSettle struct {
+	Reference string            `json:"reference"`
+	Platforms []string          `json:"platforms,omitempty"`
+	Names     []string          `json:"names,omitempty"`
+	Labels    map[string]string `json:"labels,omitempty"`
+}
+
+// do runs one job.
+func (ix *Indexer) do(ctx context.Context, job jobs.Job) error {
+	start := time.Now()
+	var p payload
+	if err := json.Unmarshal(job.Payload, &p); err != nil {
+		return jobs.Permanent(fmt.Errorf("job payload: %w", err))
+	}
+	var err error
+	if p.Image != nil {
+		err = ix.settle(ctx, *p.Image)
+	} else {
+		err = ix.index(ctx, p.Digest)
+	}
+	ix.metrics.attempted(err, time.Since(start))
+	return err
+}
+
+// settle resolves a reference and submits what it stands for.
+func (ix *Indexer) settle(ctx context.Context, i imageToSettle) error {
+	jobs.Progress(ctx, "asking the registry")
+	submitted, err := ix.resolve(ctx, i)
+	if _, ok := errors.AsType[*image.Error](err); ok {
+		return jobs.Permanent(err)
+	}
+	if err != nil {
+		return err
+	}
+	digests := make([]string, len(submitted))
+	for n, s := range submitted {
+		digests[n] = s.Digest
+	}
+	jobs.Result(ctx, strings.Join(digests, " "))
+	return nil
+}
+
+var errIndexTimeout = errors.New("indexing took too long")
+
+// index indexes one recorded manifest, unless the present scanner state has
+// done so already.
+func (ix *Indexer) index(ctx context.Context, digest string) error {
+	m, err := ix.store.load(ctx, digest, ix.state)
+	switch {
+	case errors.Is(err, ErrNotFound), err == nil && m.State == StateDeleted:
+		jobs.Result(ctx, "the manifest has been deleted")
+		return nil
+	case err != nil:
+		return err
+	case m.State == StateIndexed && !m.Stale && !m.Degraded:
+		jobs.Result(ctx, digest)
+		return nil
+	}
+	manifest, err := join(ix.opts.Sealer, m.Spec, m.Sealed)
+	if err != nil {
+		return jobs.Permanent(err)
+	}
+	a := &attempt{keepReport: m.HasInventory}
+	if m.Reference != "" {
+		a.login = sync.OnceValues(func() (*http.Client, error) {
+			rt, err := ix.registry.BlobTransport(ctx, m.Reference)
+			if err != nil {
+				return nil, err
+			}
+			return ix.clientOver(rt), nil
+		})
+	}
+	jobs.Progress(ctx, "fetching and scanning layers")
+	bounded, cancel := context.WithTimeoutCause(withAttempt(ctx, a), ix.limits.IndexTimeout, errIndexTimeout)
+	report, err := ix.lib.Index(bounded, manifest)
+	if cause := context.Cause(bounded); errors.Is(cause, errIndexTimeout) {
+		err = fmt.Errorf("%w: more than %v", errIndexTimeout, ix.limits.IndexTimeout)
+	}
+	cancel()
+	if err == nil && !report.Success {
+		err = errors.New(report.Err)
+	}
+	if err != nil {
+		return ix.explain(ctx, a, err)
+	}
+	jobs.Progress(ctx, "recording the inventory")
+	warnings := a.warnings()
+	err = ix.opts.Recorder.Indexed(ctx, Indexed{
+		ID: m.ID, Digest: m.Digest, Names: m.Names, Labels: m.Labels, NamingID: m.NamingID,
+		IndexerState: ix.state, Reindexed: m.HasInventory, Warnings: warnings,
+	}, report)
+	if err != nil {
+		return err
+	}
+	if err := ix.store.finish(ctx, m.ID, len(report.Packages), warnings); err != nil {
+		return err
+	}
+	jobs.Result(ctx, digest)
+	return nil
+}
+
+// explain finds in an error of claircore's what a person wants to know, and
+// whether another attempt can help.
+func (ix *Indexer) explain(ctx context.Context, a *attempt, err error) error {
+	if ctx.Err() != nil {
+		return err // the process stops, or the job is no longer ours
+	}
+	if lost := a.lockError(); lost != nil {
+		return lost
+	}
+	if fe, ok := errors.AsType[*FetchError](err); ok {
+		if fe.Permanent {
+			return jobs.Permanent(fe)
+		}
+		return fe
+	}
+	return err
+}
+
+// JobFailed notes that a job of [JobKind] was given up, or rejected to begin
+// with, and announces it, in the transaction that says so: it is for the
+// OnFailed hook of the job store.
+func (ix *Indexer) JobFailed(ctx context.Context, tx pgx.Tx, job jobs.Job) error {
+	if job.Rejected {
+		var text string
+		if err := json.Unmarshal(job.Payload, &text); err != nil {
+			text = string(job.Payload)
+		}
+		return ix.opts.Announcer.JobRejected(ctx, tx, schemas.JobRejected{
+			Job: job.ID.String(), Kind: job.Kind, Reason: job.Reason, Payload: cut(text, 1<<10),
+		})
+	}
+	data := schemas.ManifestIndexFailed{Job: job.ID.String(), Reason: job.Reason, Attempts: job.Attempts}
+	var p payload
+	if err := json.Unmarshal(job.Payload, &p); err != nil {
+		return ix.opts.Announcer.ManifestIndexFailed(ctx, tx, data)
+	}
+	if p.Image != nil {
+		data.Manifest = schemas.Manifest{Names: namesOf(*p.Image), Labels: p.Image.Labels}
+		return ix.opts.Announcer.ManifestIndexFailed(ctx, tx, data)
+	}
+	names, labels, ok, err := ix.store.fail(ctx, tx, p.Digest, ix.state, job.Reason)
+	if err != nil || !ok {
+		return err
+	}
+	data.Manifest = schemas.Manifest{Digest: p.Digest, Names: names, Labels: labels}
+	return ix.opts.Announcer.ManifestIndexFailed(ctx, tx, data)
+}
+
+// cut shortens s to at most n bytes without breaking a character.
+func cut(s string, n int) string {
+	if len(s) > n {
+		s = strings.ToValidUTF8(s[:n], "")
+	}
+	return s
+}

@@ -1,0 +1,203 @@
+package indexer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/quay/claircore"
+	"github.com/quay/claircore/libindex"
+	"golang.org/x/sync/errgroup"
+
+	"tocsin.dev/tocsin/indexer/blobs"
+	"tocsin.dev/tocsin/indexer/image"
+	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/jobs"
+	"tocsin.dev/tocsin/internal/safehttp"
+	"tocsin.dev/tocsin/schemas"
+)
+
+// JobKind is the kind of this package's jobs.
+const JobKind = "manifest"
+
+// JobPolicy is how often indexing is tried while it fails in ways that may
+// pass: over about five minutes.
+var JobPolicy = jobs.Policy{MaxAttempts: 7, MinBackoff: 5 * time.Second, MaxBackoff: 2 * time.Minute}
+
+// Indexed is a manifest whose index report is handed to a [Recorder].
+type Indexed struct {
+	ID           int32
+	Digest       string
+	Names        []string
+	Labels       map[string]string
+	NamingID     int64
+	IndexerState string
+	// Reindexed says that it had an inventory before.
+	Reindexed bool
+	Warnings  []string
+	// Force asks for an event even if nothing about it is new. This package
+	// never sets it.
+	Force bool
+}
+
+// Recorder makes inventories of index reports. Both methods may be repeated.
+type Recorder interface {
+	// Indexed records the inventory, sets the manifest's row to indexed, and
+	// writes the event, in one transaction.
+	Indexed(ctx context.Context, m Indexed, report *claircore.IndexReport) error
+	// Forget takes a manifest's inventory out of use.
+	Forget(ctx context.Context, manifestID int32) error
+}
+
+// Announcer writes events in the transaction of the rows they speak of.
+type Announcer interface {
+	JobRejected(ctx context.Context, tx pgx.Tx, data schemas.JobRejected) error
+	ManifestIndexFailed(ctx context.Context, tx pgx.Tx, data schemas.ManifestIndexFailed) error
+}
+
+// Jobs is the work queue; [jobs.Store] is one. Its OnFailed hook must call
+// [Indexer.JobFailed] for jobs of [JobKind].
+type Jobs interface {
+	Submit(ctx context.Context, kind, key string, payload any) (jobs.Job, bool, error)
+	Reject(ctx context.Context, kind string, payload []byte, reason string) (jobs.Job, error)
+	Run(ctx context.Context, kind string, concurrency int, do func(context.Context, jobs.Job) error) error
+	List(ctx context.Context, f jobs.Filter) ([]jobs.Job, error)
+}
+
+// Intake hands over the messages of a subject; [bus.Bus] does.
+type Intake interface {
+	Consume(ctx context.Context, subject string, concurrency int, handle func(context.Context, bus.Message) error) error
+}
+
+// Options are what an [Indexer] stands on.
+type Options struct {
+	Pool      *pgxpool.Pool
+	Jobs      Jobs
+	Intake    Intake
+	Recorder  Recorder
+	Announcer Announcer
+	// Sealer encrypts what it takes to fetch layers until they are indexed.
+	Sealer Sealer
+	// Blobs keeps uploaded layers.
+	Blobs *blobs.Store
+	// DataDir is where layers are unpacked and mapping files are kept. What
+	// is in it may be lost; processes may share it.
+	DataDir string
+	// AllowNetworks are networks outside the public internet that registries
+	// and layers may be on: indexer.allow_networks.
+	AllowNetworks []netip.Prefix
+	// InsecureRegistries ("host:port") speak plain HTTP.
+	InsecureRegistries []string
+	// Keychain finds registry credentials; nil means the Docker configuration
+	// of the process.
+	Keychain authn.Keychain
+	Limits   Limits
+	Scanners Scanners
+	// Concurrency is how many manifests this process indexes at a time; 2 if
+	// zero. Each takes one database connection beside those of the pool.
+	Concurrency int
+	// MaintainEvery is the pause between looks for manifests to index again or
+	// to clean up after; 15 s if zero.
+	MaintainEvery time.Duration
+
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+}
+
+// Indexer is the role. Its methods may be called concurrently; any number of
+// processes may run one on the same database.
+type Indexer struct {
+	opts     Options
+	limits   Limits
+	guard    *safehttp.Guard
+	registry *image.Registry
+	fetcher  safehttp.Options
+	blobs    *blobs.Store
+	store    *store
+	arena    *arena
+	lib      *libindex.Libindex
+	mappings []*mapping
+	state    string
+	log      *slog.Logger
+	metrics  *metrics
+}
+
+// New returns an indexer. It registers claircore's scanners and their state in
+// the database, which must be migrated, and starts nothing.
+func New(ctx context.Context, o Options) (*Indexer, error) {
+	switch {
+	case o.Pool == nil || o.Jobs == nil || o.Intake == nil || o.Recorder == nil || o.Announcer == nil:
+		return nil, errors.New("indexer: pool, jobs, intake, recorder and announcer are required")
+	case o.Sealer == nil || o.Blobs == nil || o.DataDir == "":
+		return nil, errors.New("indexer: sealer, blob store and data directory are required")
+	}
+	if o.Concurrency <= 0 {
+		o.Concurrency = 2
+	}
+	if o.MaintainEvery <= 0 {
+		o.MaintainEvery = 15 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	ix := &Indexer{
+		opts: o, limits: o.Limits.withDefaults(), blobs: o.Blobs, store: &store{o.Pool}, log: o.Logger, metrics: newMetrics(o.Registry),
+		guard: safehttp.New("indexer.allow_networks", o.AllowNetworks),
+	}
+	ix.fetcher = safehttp.Options{HeaderTimeout: ix.limits.StallTimeout, Redirects: 5, RawBody: true}
+	ix.registry = &image.Registry{Transport: ix.guard.Transport(ix.fetcher), Keychain: o.Keychain, Insecure: o.InsecureRegistries}
+	var err error
+	ix.arena, err = newArena(filepath.Join(o.DataDir, "layers"), ix.limits, o.Blobs, ix.guard.Client(ix.fetcher))
+	if err != nil {
+		return nil, fmt.Errorf("indexer: %w", err)
+	}
+	ix.lib, ix.mappings, err = newLibindex(ctx, o.Pool, ix.arena, o.Scanners, filepath.Join(o.DataDir, "mappings"), o.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("indexer: %w", err)
+	}
+	if ix.state, err = ix.lib.State(ctx); err != nil {
+		return nil, fmt.Errorf("indexer: %w", err)
+	}
+	if err := ix.store.register(ctx, ix.state); err != nil {
+		return nil, fmt.Errorf("indexer: %w", err)
+	}
+	return ix, nil
+}
+
+// State identifies the scanners and their versions. A report made under
+// another state may be out of date.
+func (ix *Indexer) State() string { return ix.state }
+
+// Run takes in requests, runs jobs, and maintains what is known, until ctx
+// ends and all of it has stopped.
+func (ix *Indexer) Run(ctx context.Context) error {
+	if err := ix.arena.clean(); err != nil {
+		return fmt.Errorf("indexer: %w", err)
+	}
+	defer ix.arena.client.CloseIdleConnections()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return ix.opts.Intake.Consume(ctx, bus.SubjectManifests, intakeConcurrency, ix.take)
+	})
+	g.Go(func() error { return ix.opts.Jobs.Run(ctx, JobKind, ix.opts.Concurrency, ix.do) })
+	g.Go(func() error { return ix.maintain(ctx) })
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("indexer: %w", err)
+	}
+	return nil
+}
+
+// clientOver makes the client that fetches layers through a transport that
+// logs in.
+func (ix *Indexer) clientOver(rt http.RoundTripper) *http.Client {
+	return safehttp.ClientOver(rt, ix.fetcher)
+}

@@ -1,0 +1,142 @@
+package indexer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/quay/claircore"
+)
+
+// Image is a manifest and what is known of it.
+type Image struct {
+	ID        int32
+	Digest    string
+	Reference string
+	Names     []string
+	Labels    map[string]string
+	State     string
+	// Reason says why indexing failed; of an indexed image, why indexing it
+	// again did.
+	Reason       string
+	Packages     int
+	Warnings     []string
+	IndexerState string
+	CreatedAt    time.Time
+	IndexedAt    *time.Time // nil if it never was
+}
+
+// Filter selects images.
+type Filter struct {
+	// Name is a pattern over names: * stands for anything, slashes included,
+	// and ? for one character. Empty selects all.
+	Name string
+	// State is one of the states; empty selects all but deleted ones.
+	State string
+	// Before selects images older than the one with this id: the last of the
+	// page before. Zero starts at the newest.
+	Before int32
+	// Limit is the size of the page: 50 if zero, at most 500.
+	Limit int
+}
+
+const maxPage = 500
+
+const imageColumns = `
+SELECT m.id, m.digest, m.reference, n.names, n.labels, m.state, m.reason, m.packages, m.warnings, m.indexer_state, m.created_at, m.indexed_at
+FROM tocsin.manifest m JOIN tocsin.naming n ON n.id = m.naming_id`
+
+const listImages = imageColumns + `
+WHERE (CASE WHEN @state = '' THEN m.state <> 'deleted' ELSE m.state = @state END)
+  AND (@before = 0 OR m.id < @before)
+  AND (@pattern = '' OR EXISTS (SELECT FROM unnest(n.names) AS name WHERE name LIKE @pattern))
+ORDER BY m.id DESC LIMIT @limit`
+
+// List returns the newest images that f selects, newest first.
+func (ix *Indexer) List(ctx context.Context, f Filter) ([]Image, error) {
+	if f.Limit <= 0 {
+		f.Limit = 50
+	}
+	rows, err := ix.opts.Pool.Query(ctx, listImages, pgx.NamedArgs{
+		"state": f.State, "before": f.Before, "pattern": likePattern(f.Name), "limit": min(f.Limit, maxPage),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	images, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Image])
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	return images, nil
+}
+
+// likePattern translates a shell pattern for LIKE.
+func likePattern(glob string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`, `?`, `_`).Replace(glob)
+}
+
+const (
+	imageByDigest = imageColumns + ` WHERE m.digest = @ref AND m.state <> 'deleted'`
+
+	imageByName = imageColumns + `
+WHERE n.names @> ARRAY[@ref] AND m.state <> 'deleted'
+ORDER BY m.id DESC LIMIT 1`
+)
+
+// Get finds an image by digest or by name; of several with the name, the newest.
+// If there is none, the error is [ErrNotFound].
+func (ix *Indexer) Get(ctx context.Context, ref string) (Image, error) {
+	sql := imageByName
+	if digest, err := canonicalDigest(ref); err == nil {
+		sql, ref = imageByDigest, digest
+	}
+	rows, err := ix.opts.Pool.Query(ctx, sql, pgx.NamedArgs{"ref": ref})
+	if err != nil {
+		return Image{}, fmt.Errorf("find image: %w", err)
+	}
+	img, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Image])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Image{}, ErrNotFound
+	}
+	if err != nil {
+		return Image{}, fmt.Errorf("find image: %w", err)
+	}
+	return img, nil
+}
+
+// IndexReport returns claircore's report of a manifest, which says in State and
+// Err how far a first index has come; ok is false if there is none.
+func (ix *Indexer) IndexReport(ctx context.Context, digest claircore.Digest) (r *claircore.IndexReport, ok bool, err error) {
+	r, ok, err = ix.lib.IndexReport(ctx, digest)
+	if err != nil {
+		return nil, false, fmt.Errorf("index report of %s: %w", digest, err)
+	}
+	return r, ok, nil
+}
+
+// waitEvery is how often Wait looks.
+const waitEvery = 250 * time.Millisecond
+
+// Wait returns the image once it is indexed by the present scanners, or given
+// up, or ctx ends. An image that is gone is [ErrNotFound].
+func (ix *Indexer) Wait(ctx context.Context, digest string) (Image, error) {
+	tick := time.NewTicker(waitEvery)
+	defer tick.Stop()
+	for {
+		img, err := ix.Get(ctx, digest)
+		if err != nil {
+			return Image{}, err
+		}
+		if img.State == StateFailed || img.State == StateIndexed && (img.IndexerState == ix.state || img.Reason != "") {
+			return img, nil
+		}
+		select {
+		case <-ctx.Done():
+			return img, context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}

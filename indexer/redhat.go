@@ -1,0 +1,187 @@
+package indexer
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/quay/claircore"
+	"github.com/quay/claircore/indexer"
+	"github.com/quay/claircore/rhel"
+	"github.com/quay/claircore/rhel/rhcc"
+)
+
+// Names of the scanners that need mapping files.
+const (
+	repositoryScanner = "rhel-repository-scanner"
+	containerScanner  = "rhel_containerscanner"
+)
+
+// mapped stands in for a scanner of claircore that needs a [mapping]. Layers
+// that have nothing for the scanner to look at pass without one; on the others
+// the scanner works with the newest file there is, or, if there is none, the
+// layer is noted as degraded.
+type mapped[T any] struct {
+	indexer.VersionedScanner
+	mapping *mapping
+	needed  func(fs.FS) (bool, error)
+	// build returns the scanner proper, configured with a mapping file.
+	build func(ctx context.Context, file string) (func(context.Context, *claircore.Layer) ([]*T, error), error)
+
+	mu   sync.Mutex
+	file string
+	at   time.Time // when the file in use was written
+	scan func(context.Context, *claircore.Layer) ([]*T, error)
+}
+
+var (
+	_ indexer.RepositoryScanner = (*mapped[claircore.Repository])(nil)
+	_ indexer.PackageScanner    = (*mapped[claircore.Package])(nil)
+)
+
+// Scan implements [indexer.RepositoryScanner] or [indexer.PackageScanner].
+func (m *mapped[T]) Scan(ctx context.Context, l *claircore.Layer) ([]*T, error) {
+	sys, err := l.FS()
+	if err != nil {
+		return nil, err
+	}
+	if needed, err := m.needed(sys); err != nil || !needed {
+		return nil, err
+	}
+	scan, err := m.scanner(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		attemptFrom(ctx).degrade(m, l.Hash.String(), fmt.Sprintf("this image needs a mapping file of Red Hat that can't be had (%s); findings of Red Hat products are missing", err))
+		return nil, nil
+	}
+	return scan(ctx, l)
+}
+
+// scanner returns the scanner for the newest mapping file.
+func (m *mapped[T]) scanner(ctx context.Context) (func(context.Context, *claircore.Layer) ([]*T, error), error) {
+	file, err := m.mapping.path(ctx)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.scan != nil && m.file == file && m.at.Equal(fi.ModTime()) {
+		return m.scan, nil
+	}
+	scan, err := m.build(ctx, file)
+	if err != nil {
+		return nil, err
+	}
+	m.scan, m.file, m.at = scan, file, fi.ModTime()
+	return scan, nil
+}
+
+// redHat makes the ecosystems rhel and rhcc with scanners that do without their
+// mapping files where they can.
+func redHat(ctx context.Context, o Scanners, dir string, client *http.Client, log *slog.Logger) (rhelEco, rhccEco *indexer.Ecosystem, maps []*mapping, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, nil, nil, fmt.Errorf("mapping files: %w", err)
+	}
+	var repo rhel.RepositoryScannerConfig
+	if err := o.configure(o.Repo, repositoryScanner, &repo); err != nil {
+		return nil, nil, nil, err
+	}
+	var pkg rhcc.ScannerConfig
+	if err := o.configure(o.Package, containerScanner, &pkg); err != nil {
+		return nil, nil, nil, err
+	}
+	cpes := newMapping(repo.Repo2CPEMappingURL, repo.Repo2CPEMappingFile, rhel.DefaultRepo2CPEMappingURL, filepath.Join(dir, "repo2cpe.json"), client, log)
+	names := newMapping(pkg.Name2ReposMappingURL, pkg.Name2ReposMappingFile, rhcc.DefaultName2ReposMappingURL, filepath.Join(dir, "name2repos.json"), client, log)
+
+	rhelEco = rhel.NewEcosystem(ctx)
+	repos := &mapped[claircore.Repository]{
+		VersionedScanner: new(rhel.RepositoryScanner), mapping: cpes, needed: hasRepositories,
+		build: func(ctx context.Context, file string) (func(context.Context, *claircore.Layer) ([]*claircore.Repository, error), error) {
+			s := new(rhel.RepositoryScanner)
+			return s.Scan, s.Configure(ctx, func(v any) error {
+				v.(*rhel.RepositoryScannerConfig).Repo2CPEMappingFile = file
+				return nil
+			}, client)
+		},
+	}
+	rhelEco.RepositoryScanners = func(context.Context) ([]indexer.RepositoryScanner, error) {
+		return []indexer.RepositoryScanner{repos}, nil
+	}
+
+	rhccEco = rhcc.NewEcosystem(ctx)
+	stock := rhccEco.PackageScanners
+	scanners, err := stock(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for i, s := range scanners {
+		if _, ok := s.(indexer.RPCScanner); !ok {
+			continue
+		}
+		scanners[i] = &mapped[claircore.Package]{
+			VersionedScanner: s, mapping: names, needed: hasBuildInfo,
+			build: func(ctx context.Context, file string) (func(context.Context, *claircore.Layer) ([]*claircore.Package, error), error) {
+				fresh, err := stock(ctx)
+				if err != nil {
+					return nil, err
+				}
+				return fresh[i].Scan, fresh[i].(indexer.RPCScanner).Configure(ctx, func(v any) error {
+					v.(*rhcc.ScannerConfig).Name2ReposMappingFile = file
+					return nil
+				}, client)
+			},
+		}
+	}
+	rhccEco.PackageScanners = func(context.Context) ([]indexer.PackageScanner, error) { return scanners, nil }
+	return rhelEco, rhccEco, []*mapping{cpes, names}, nil
+}
+
+func newMapping(url, file, standard, cache string, client *http.Client, log *slog.Logger) *mapping {
+	if url == "" && file == "" {
+		url = standard
+	}
+	return &mapping{url: url, file: file, cache: cache, http: client, log: log}
+}
+
+// hasRepositories reports whether a layer has what the repository scanner
+// translates: a content manifest of Red Hat's build system or a dnf history.
+func hasRepositories(sys fs.FS) (bool, error) {
+	return anyFile(sys, func(string) bool { return true },
+		"root/buildinfo/content_manifests/*.json", "usr/share/buildinfo/content_manifests/*.json", "usr/share/buildinfo/*.json",
+		"usr/lib/sysimage/libdnf5/transaction_history.sqlite", "var/lib/dnf/history.sqlite")
+}
+
+// hasBuildInfo reports whether a layer has the Dockerfile of an image of Red
+// Hat's, named by name, version and release.
+func hasBuildInfo(sys fs.FS) (bool, error) {
+	return anyFile(sys, func(p string) bool { return strings.Count(path.Base(p), "-") > 1 }, "root/buildinfo/Dockerfile-*")
+}
+
+func anyFile(sys fs.FS, ok func(string) bool, patterns ...string) (bool, error) {
+	for _, p := range patterns {
+		found, err := fs.Glob(sys, p)
+		if err != nil {
+			return false, err
+		}
+		for _, f := range found {
+			if ok(f) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
