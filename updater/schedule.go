@@ -97,6 +97,10 @@ func next(set string, schedule cron.Schedule, last lastRun) (time.Time, bool) {
 	}
 	started := last.started.UTC()
 	due := schedule.Next(started)
+	if every, ok := schedule.(cron.ConstantDelaySchedule); ok {
+		// cron rounds down to whole seconds.
+		due = started.Add(every.Delay)
+	}
 	if due.IsZero() {
 		return time.Time{}, false
 	}
