@@ -40,23 +40,26 @@ const daysAhead = 3
 // the day's version 7 UUID.
 var partitioned = [...][2]string{{"delivery", "id"}, {"attempt", "delivery_id"}}
 
-// maintenance makes partitions ahead of time and drops those past retention,
-// at the start and every hour. One replica at a time does it.
+// maintenance maintains the partitions every hour.
 func (q *Queue) maintenance(ctx context.Context) {
 	t := time.NewTicker(time.Hour)
 	defer t.Stop()
 	for {
-		if err := q.Maintain(ctx, time.Now()); err != nil && ctx.Err() == nil {
-			q.log.WarnContext(ctx, "delivery partitions not maintained", slog.Any("error", err))
-		}
-		if _, err := q.db.Exec(ctx, reapSQL); err != nil && ctx.Err() == nil {
-			q.log.WarnContext(ctx, "dead replicas not removed", slog.Any("error", err))
-		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+			q.maintainNow(ctx)
 		}
+	}
+}
+
+func (q *Queue) maintainNow(ctx context.Context) {
+	if err := q.Maintain(ctx, time.Now()); err != nil && ctx.Err() == nil {
+		q.log.WarnContext(ctx, "delivery partitions not maintained", slog.Any("error", err))
+	}
+	if _, err := q.db.Exec(ctx, reapSQL); err != nil && ctx.Err() == nil {
+		q.log.WarnContext(ctx, "dead replicas not removed", slog.Any("error", err))
 	}
 }
 
@@ -64,21 +67,23 @@ func (q *Queue) maintenance(ctx context.Context) {
 // those whose day ended more than Options.Retention before now. If another
 // process is at it, it does nothing.
 func (q *Queue) Maintain(ctx context.Context, now time.Time) error {
-	return pgx.BeginFunc(ctx, q.db, func(tx pgx.Tx) error {
-		var locked bool
-		if err := tx.QueryRow(ctx, maintenanceLockSQL).Scan(&locked); err != nil || !locked {
-			return err
-		}
-		if _, err := tx.Exec(ctx, lockTimeoutSQL); err != nil {
-			return err
-		}
-		for _, p := range partitioned {
-			if err := maintainTable(ctx, tx, p[0], p[1], now, q.o.Retention); err != nil {
-				return fmt.Errorf("partitions of %s: %w", p[0], err)
+	for _, p := range partitioned {
+		// A transaction for each: what delivers locks both tables.
+		err := pgx.BeginFunc(ctx, q.db, func(tx pgx.Tx) error {
+			var locked bool
+			if err := tx.QueryRow(ctx, maintenanceLockSQL).Scan(&locked); err != nil || !locked {
+				return err
 			}
+			if _, err := tx.Exec(ctx, lockTimeoutSQL); err != nil {
+				return err
+			}
+			return maintainTable(ctx, tx, p[0], p[1], now, q.o.Retention)
+		})
+		if err != nil {
+			return fmt.Errorf("partitions of %s: %w", p[0], err)
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func maintainTable(ctx context.Context, tx pgx.Tx, table, column string, now time.Time, retention time.Duration) error {

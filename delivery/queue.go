@@ -141,6 +141,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	q.parked = map[uuid.UUID]int64{}
 	q.unseen = map[uuid.UUID]time.Time{}
 
+	q.maintainNow(ctx)
 	// life outlives ctx: what is under way must still be settled.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()

@@ -1,0 +1,252 @@
+// Command benchdelivery measures the delivery queue: from a committed event to
+// the 2xx of a loopback sink, with PostgreSQL, JetStream and the sinks on the
+// same machine and everything as durable as in production.
+//
+// It starts a private PostgreSQL cluster, an embedded NATS server and the
+// sinks (a process of their own), then:
+//
+//  1. POSTs the bodies to the sinks with a bare Go client: raw_http_per_s.
+//  2. Commits the events, each owed to every target, while the queue delivers
+//     them: per_s, from the first commit until the last outcome is in the
+//     database.
+//  3. Commits events at a third of that pace: p50_ms and p99_ms, from an
+//     event's commit to its arrival.
+//  4. With -isolation, does 3 at eight targets, then again with a hanging one
+//     and one that answers 500 beside them.
+//
+// The last line is meant for machines. Events are read from a table as the
+// event log would have them.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tocsin.dev/tocsin/delivery"
+	"tocsin.dev/tocsin/delivery/webhook"
+	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/postgres"
+	"tocsin.dev/tocsin/schemas"
+)
+
+func main() {
+	var o options
+	flag.IntVar(&o.events, "events", 10000, "events in the throughput run")
+	flag.IntVar(&o.targets, "targets", 10, "targets, each of which gets every event")
+	flag.IntVar(&o.bytes, "bytes", 2048, "size of an event's data")
+	flag.DurationVar(&o.paced, "paced", 10*time.Second, "length of a latency run")
+	flag.BoolVar(&o.isolation, "isolation", true, "also measure next to a hanging and a failing target")
+	flag.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the throughput run")
+	flag.BoolVar(&o.stats, "stats", false, "print what PostgreSQL's statements took (needs pg_stat_statements)")
+	sinks := flag.Int("sinks", 0, "internal: be the sinks, this many of them")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if *sinks > 0 {
+		err = serveSinks(ctx, *sinks)
+	} else {
+		err = run(ctx, o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "benchdelivery:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	events, targets, bytes int
+	paced                  time.Duration
+	isolation, stats       bool
+	profile                string
+}
+
+// bench is what the runs share.
+type bench struct {
+	options
+	pool  *pgxpool.Pool
+	bus   *bus.Bus
+	sinks *sinkProcess
+	world *world
+	queue *delivery.Queue
+}
+
+func run(ctx context.Context, o options) (err error) {
+	dir, err := os.MkdirTemp("", "tocsin-benchdelivery-")
+	if err != nil {
+		return err
+	}
+	var running sync.WaitGroup
+	services, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		stop()
+		running.Wait()
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	settings := map[string]string{}
+	if o.stats {
+		settings["shared_preload_libraries"] = "pg_stat_statements"
+	}
+	cluster := postgres.PrivateCluster(postgres.ClusterOptions{Dir: dir + "/postgres", Logger: log, Settings: settings})
+	nats := bus.Embedded(bus.ServerOptions{Dir: dir + "/nats", Listen: "127.0.0.1:0", Logger: log})
+	running.Go(func() { err = errors.Join(err, cluster.Run(services)) })
+	running.Go(func() { err = errors.Join(err, nats.Run(services)) })
+	url, err := cluster.URL(ctx)
+	if err != nil {
+		return err
+	}
+	b := &bench{options: o}
+	if b.pool, err = postgres.Open(ctx, url, postgres.WithMaxConns(8)); err != nil {
+		return err
+	}
+	defer b.pool.Close()
+	if err := postgres.Migrate(ctx, b.pool, log); err != nil {
+		return err
+	}
+	if b.bus, err = nats.Connect(ctx, bus.Options{}); err != nil {
+		return err
+	}
+	defer b.bus.Close()
+	if b.world, err = newWorld(ctx, b.pool, o.bytes); err != nil {
+		return err
+	}
+	if b.sinks, err = startSinks(max(o.targets, 10)); err != nil {
+		return err
+	}
+	defer b.sinks.stop()
+	return b.measure(ctx, log)
+}
+
+func (b *bench) measure(ctx context.Context, log *slog.Logger) error {
+	raw, err := b.raw(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("raw: %.0f POST/s of %d bytes\n", raw, len(b.world.body))
+
+	b.queue = delivery.New(b.pool, delivery.Options{
+		Subscriptions: b.world, Events: b.world, Announcer: b.world, Waker: b.bus, Logger: log, Drain: time.Second,
+		Openers: map[string]delivery.Opener{schemas.ProtocolHTTP: webhook.New(webhook.Options{Dial: new(net.Dialer).DialContext})},
+	})
+	qctx, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- b.queue.Run(qctx) }()
+	defer func() {
+		stop()
+		<-ended
+	}()
+	good := b.world.subscribe(b.sinks.urls[:b.targets]...)
+	if _, err := b.burst(ctx, good, 20); err != nil { // warm up
+		return err
+	}
+	if b.stats {
+		if _, err := b.pool.Exec(ctx, `CREATE EXTENSION pg_stat_statements`); err != nil {
+			return err
+		}
+	}
+	stopProfile := func() {}
+	if b.profile != "" {
+		f, err := os.Create(b.profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		stopProfile = pprof.StopCPUProfile
+	}
+	perSecond, err := b.burst(ctx, good, b.events)
+	stopProfile()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("burst: %.0f deliveries/s\n", perSecond)
+	if b.stats {
+		if err := b.printStatements(ctx); err != nil {
+			return err
+		}
+	}
+	pace := perSecond / 3 / float64(b.targets)
+	unsaturated, err := b.pacedRun(ctx, good, len(good), pace)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("paced: %.0f events/s to %d targets, p50 %.1f ms, p99 %.1f ms\n", pace, b.targets, unsaturated.at(50), unsaturated.at(99))
+	if b.isolation {
+		if err := b.isolated(ctx, perSecond); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("delivery events=%d targets=%d per_s=%.0f raw_http_per_s=%.0f ratio=%.2f p50_ms=%.1f p99_ms=%.1f peak_rss_mb=%.0f\n",
+		b.events, b.targets, perSecond, raw, perSecond/raw, unsaturated.at(50), unsaturated.at(99), peakRSS())
+	return nil
+}
+
+// isolated compares eight good targets with the same eight next to a hanging
+// and a failing one, unsaturated and with more work than can be done.
+func (b *bench) isolated(ctx context.Context, perSecond float64) error {
+	good := b.world.subscribe(b.sinks.urls[:8]...)
+	bad := b.world.subscribe(b.sinks.urls[8]+"/hang", b.sinks.urls[9]+"/fail")
+	both := slices.Concat(good, bad)
+	for _, load := range []struct {
+		name string
+		run  func(subs []uuid.UUID) (latencies, error)
+	}{
+		{"unsaturated", func(subs []uuid.UUID) (latencies, error) { return b.pacedRun(ctx, subs, 8, perSecond/3/8) }},
+		{"saturated", func(subs []uuid.UUID) (latencies, error) { return b.flood(ctx, subs, int(perSecond)) }},
+	} {
+		alone, err := load.run(good)
+		if err != nil {
+			return err
+		}
+		beside, err := load.run(both)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("isolation %s: eight good targets p50 %.1f ms p99 %.1f ms; beside a hanging and a failing one p50 %.1f ms p99 %.1f ms; p99 ratio %.2f\n",
+			load.name, alone.at(50), alone.at(99), beside.at(50), beside.at(99), beside.at(99)/alone.at(99))
+	}
+	return nil
+}
+
+// latencies are milliseconds, sorted.
+type latencies []float64
+
+func (l latencies) at(percent int) float64 {
+	if len(l) == 0 {
+		return 0
+	}
+	return l[min(len(l)*percent/100, len(l)-1)]
+}
+
+// peakRSS is the most memory this process has held, in MB.
+func peakRSS() float64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		var kb float64
+		if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kb); n == 1 {
+			return kb / 1024
+		}
+	}
+	return 0
+}
