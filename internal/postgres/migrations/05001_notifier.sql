@@ -25,7 +25,7 @@ CREATE TABLE tocsin.event (
   inventory_id  bigint,
   naming_id     bigint,
   scope         jsonb,
-  data          jsonb,
+  data          json,
   PRIMARY KEY (id),
   CHECK (data IS NOT NULL OR (change_id IS NOT NULL AND manifest_id IS NOT NULL AND inventory_id IS NOT NULL AND naming_id IS NOT NULL))
 ) PARTITION BY RANGE (id);

@@ -1,0 +1,176 @@
+package notifier
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/schemas"
+)
+
+// digestSize is how many manifests a digest lists itself.
+const digestSize = 100
+
+// digest sums events of a change. It is kept in pending_match between batches.
+type digest struct {
+	Total     int                        `json:"total"`
+	Counts    schemas.DigestCounts       `json:"counts"`
+	Manifests []*schemas.ChangedManifest `json:"manifests"` // shared among digests: not to be changed
+	Rank      *int32                     `json:"rank,omitempty"`
+	Fixable   bool                       `json:"fixable"`
+	KEV       bool                       `json:"kev"`
+	EPSS      *int32                     `json:"epss,omitempty"`
+}
+
+// add counts an event.
+func (d *digest) add(e *record) {
+	x := e.Extensions
+	d.Total++
+	d.Counts.Added += int64(deref(x.Added))
+	d.Counts.Removed += int64(deref(x.Removed))
+	d.Counts.Revised += int64(deref(x.Revised))
+	d.Fixable = d.Fixable || deref(x.Fixable)
+	d.KEV = d.KEV || deref(x.KEV)
+	if x.SeverityRank != nil {
+		d.Counts.BySeverity.Add(int(*x.SeverityRank), 1)
+		if d.Rank == nil || *d.Rank < *x.SeverityRank {
+			d.Rank = x.SeverityRank
+		}
+	}
+	if x.EPSS != nil && (d.EPSS == nil || *d.EPSS < *x.EPSS) {
+		d.EPSS = x.EPSS
+	}
+	if len(d.Manifests) < digestSize {
+		d.Manifests = append(d.Manifests, e.changedManifest())
+	}
+}
+
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// changedManifest is the event as a digest lists it, made once.
+func (r *record) changedManifest() *schemas.ChangedManifest {
+	if r.listed == nil {
+		x := r.Extensions
+		r.listed = &schemas.ChangedManifest{
+			Event: r.ID, Digest: r.Subject, Image: deref(x.Image), Severity: deref(x.Severity), Fixable: deref(x.Fixable), KEV: deref(x.KEV),
+			Added: int(deref(x.Added)), Removed: int(deref(x.Removed)), Revised: int(deref(x.Revised)),
+		}
+	}
+	return r.listed
+}
+
+// record makes the event of a digest. scope is nil for the one for everybody.
+func (d *digest) record(ctx context.Context, l *Log, changeID int64, update schemas.Update, sc *scope) (*record, error) {
+	x := ofUpdate(update)
+	x.SeverityRank, x.Fixable, x.KEV, x.EPSS = d.Rank, &d.Fixable, &d.KEV, d.EPSS
+	x.Added, x.Removed, x.Revised = clamp(d.Counts.Added), clamp(d.Counts.Removed), clamp(d.Counts.Revised)
+	data := schemas.ManifestsChanged{
+		Update: update, Total: d.Total, Counts: d.Counts, Truncated: d.Total > len(d.Manifests),
+		Manifests: make([]schemas.ChangedManifest, len(d.Manifests)),
+	}
+	for i, m := range d.Manifests {
+		data.Manifests[i] = *m
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("notifier: event id: %w", err)
+	}
+	data.Links.All = l.PublicURL + "/api/v1/events/" + id.String() + "/manifests"
+	r, err := l.newRecord(ctx, schemas.TypeManifestsChanged, "", x, data)
+	if err != nil {
+		return nil, err
+	}
+	r.id, r.ID, r.scope = id, id.String(), sc
+	r.key.ChangeID = changeID
+	return r, nil
+}
+
+// clamp is n as an attribute, which has 32 bits (CloudEvents 1.0, section 2.4).
+func clamp(n int64) *int32 { return new(int32(min(n, 1<<31-1))) }
+
+// writeDigests writes the digest of all the change's events and those of the
+// groups that want only some.
+func (c *change) writeDigests(ctx context.Context, tx pgx.Tx) error {
+	all, err := c.sum(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if err := c.writeDigest(ctx, tx, all, everything); err != nil {
+		return err
+	}
+	for _, group := range slices.Sorted(maps.Keys(c.digests)) {
+		if err := c.writeDigest(ctx, tx, c.digests[group], group); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sum is the digest of all the change's events, in SQL.
+func (c *change) sum(ctx context.Context, tx pgx.Tx) (*digest, error) {
+	d := &digest{}
+	var rank int32
+	b := &d.Counts.BySeverity
+	err := tx.QueryRow(ctx, sumChanged).Scan(&d.Total, &d.Counts.Added, &d.Counts.Removed, &d.Counts.Revised, &rank, &d.Fixable, &d.KEV, &d.EPSS,
+		&b.Unknown, &b.Negligible, &b.Low, &b.Medium, &b.High, &b.Critical)
+	if err != nil {
+		return nil, fmt.Errorf("notifier: sum change %d up: %w", c.id, err)
+	}
+	if rank >= 0 {
+		d.Rank = &rank
+	}
+	first, err := c.read(ctx, tx, c.after, digestSize)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range first {
+		d.Manifests = append(d.Manifests, e.changedManifest())
+	}
+	return d, nil
+}
+
+func (c *change) writeDigest(ctx context.Context, tx pgx.Tx, d *digest, group string) error {
+	subs := c.view.index.groups[group]
+	var sc *scope
+	if group != everything {
+		sc = subs[0].scope()
+	}
+	r, err := d.record(ctx, c.log, c.id, c.update, sc)
+	if err != nil {
+		return err
+	}
+	if err := r.insert(ctx, tx); err != nil {
+		return err
+	}
+	c.log.metrics.events.WithLabelValues(r.Type).Inc()
+	owed := make([]schemas.Owed, 0, len(subs))
+	for _, s := range subs {
+		owed = append(owed, schemas.Owed{EventID: r.id, SubscriptionID: s.id})
+	}
+	if sc == nil { // those who ask for its type by name get it beside the events
+		for s := range c.view.matching(ctx, &r.Event) {
+			if !s.set.NeedsData() || s.set.Match(ctx, &r.Event) {
+				owed = append(owed, schemas.Owed{EventID: r.id, SubscriptionID: s.id})
+			}
+		}
+	}
+	return c.log.enqueue(ctx, tx, owed)
+}
+
+// scope is whom a digest of the subscriber's group is made for.
+func (s *subscriber) scope() *scope {
+	sc := &scope{Filters: s.spec.Filters}
+	if s.spec.Config.Mode == schemas.ModeClair || s.set.NeedsData() {
+		sc.Subscription = s.id.String()
+	}
+	return sc
+}

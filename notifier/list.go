@@ -1,0 +1,197 @@
+package notifier
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/schemas"
+)
+
+// Page is one page of a list. Next asks for the page after it, "" if there is
+// none.
+type Page[T any] struct {
+	Items []T    `json:"items"`
+	Next  string `json:"next,omitempty"`
+}
+
+// maxPage is the most items of a page; what asks for none gets defaultPage.
+const (
+	maxPage     = 1000
+	defaultPage = 50
+)
+
+func pageSize(limit int) int {
+	if limit <= 0 {
+		return defaultPage
+	}
+	return min(limit, maxPage)
+}
+
+// EventQuery selects events for everybody, newest first. The zero value
+// selects all.
+type EventQuery struct {
+	Types        []string
+	Subject      string // manifest digest
+	Image        string // shell pattern over the image attribute: * and ?
+	Updater      string
+	MinRank      int // least severityrank
+	Since, Until time.Time
+	Cursor       string // Next of the page before
+	Limit        int    // default 50, at most 1,000
+}
+
+const listEvents = `
+SELECT ` + recordColumns + ` FROM tocsin.event
+WHERE scope IS NULL AND id >= @since AND id < @until
+  AND (@types::text[] IS NULL OR type = ANY(@types))
+  AND (@subject = '' OR subject = @subject)
+  AND (@manifest::integer IS NULL OR manifest_id = @manifest)
+  AND (@image = '' OR image LIKE @image)
+  AND (@updater = '' OR updater = @updater)
+  AND (@rank::integer = 0 OR severityrank >= @rank)
+ORDER BY id DESC LIMIT @limit`
+
+const manifestOfDigest = `SELECT id FROM tocsin.manifest WHERE digest = @digest`
+
+// List returns a page of events with their data.
+func (l *Log) List(ctx context.Context, q EventQuery) (Page[event.Event], error) {
+	page := Page[event.Event]{Items: []event.Event{}}
+	limit := pageSize(q.Limit)
+	args := pgx.NamedArgs{
+		"since": uuid.Nil, "until": uuid.Max, "types": q.Types, "subject": q.Subject, "manifest": (*int32)(nil),
+		"image": globToLike(q.Image), "updater": q.Updater, "rank": q.MinRank, "limit": limit + 1,
+	}
+	if !q.Since.IsZero() {
+		args["since"] = uuidFloor(q.Since.UnixMilli())
+	}
+	if !q.Until.IsZero() {
+		args["until"] = uuidFloor(q.Until.UnixMilli())
+	}
+	if q.Cursor != "" {
+		after, err := uuid.Parse(q.Cursor)
+		if err != nil {
+			return page, &Error{Fields: []FieldError{{Pointer: "/cursor", Detail: "is not a cursor of this list"}}}
+		}
+		args["until"] = after
+	}
+	if q.Subject != "" {
+		var id int32
+		switch err := l.Pool.QueryRow(ctx, manifestOfDigest, pgx.NamedArgs{"digest": q.Subject}).Scan(&id); err {
+		case nil:
+			args["manifest"] = &id
+		case pgx.ErrNoRows:
+		default:
+			return page, fmt.Errorf("notifier: list events: %w", err)
+		}
+	}
+	list, err := l.collect(ctx, l.Pool, listEvents, args)
+	if err != nil {
+		return page, fmt.Errorf("notifier: list events: %w", err)
+	}
+	if len(list) > limit {
+		list = list[:limit]
+		page.Next = list[limit-1].ID
+	}
+	for part := range slices.Chunk(list, renderBatch) {
+		if err := l.render(ctx, part); err != nil {
+			return page, err
+		}
+	}
+	for _, r := range list {
+		page.Items = append(page.Items, r.CloudEvent())
+	}
+	return page, nil
+}
+
+// collect runs a query of recordColumns.
+func (l *Log) collect(ctx context.Context, db querier, query string, args pgx.NamedArgs) ([]*record, error) {
+	rows, err := db.Query(ctx, query, args)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, l.scan)
+}
+
+// globToLike makes of a shell pattern one of SQL's LIKE.
+func globToLike(glob string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`, `?`, `_`).Replace(glob)
+}
+
+// EventFinding is one item of the lists of a vulnerabilities_changed event.
+type EventFinding struct {
+	Kind    string `json:"kind"`    // added, removed or revised
+	Finding any    `json:"finding"` // schemas.Finding or schemas.RevisedFinding
+}
+
+// Findings pages through the lists of a vulnerabilities_changed event in full:
+// what was added, then what was removed, then what was revised, each with the
+// most severe first. kind, if not empty, picks one list. It is where
+// links.all of such an event leads.
+func (l *Log) Findings(ctx context.Context, id uuid.UUID, kind, cursor string, limit int) (Page[EventFinding], error) {
+	page := Page[EventFinding]{Items: []EventFinding{}}
+	from, err := offset(cursor)
+	if err != nil {
+		return page, err
+	}
+	if kind != "" && kind != "added" && kind != "removed" && kind != "revised" {
+		return page, &Error{Fields: []FieldError{{Pointer: "/kind", Detail: "is not added, removed or revised"}}}
+	}
+	list, err := l.collect(ctx, l.Pool, eventsByID, pgx.NamedArgs{"ids": []uuid.UUID{id}})
+	if err != nil {
+		return page, fmt.Errorf("notifier: read event: %w", err)
+	}
+	if len(list) == 0 || !list[0].rendered() {
+		return page, fmt.Errorf("event %s with findings: %w", id, ErrNotFound)
+	}
+	datas, err := l.Renderer.RenderChanges(ctx, []schemas.ChangeKey{list[0].key}, 0)
+	if err != nil {
+		return page, fmt.Errorf("notifier: render event %s: %w", id, err)
+	}
+	if len(datas) != 1 {
+		return page, fmt.Errorf("notifier: event %s rendered as %d", id, len(datas))
+	}
+	data := complete(datas[0])
+	var all []EventFinding
+	add := func(k string, f any) {
+		if kind == "" || kind == k {
+			all = append(all, EventFinding{Kind: k, Finding: f})
+		}
+	}
+	for _, f := range data.Added {
+		add("added", f)
+	}
+	for _, f := range data.Removed {
+		add("removed", f)
+	}
+	for _, f := range data.Revised {
+		add("revised", f)
+	}
+	if from > len(all) {
+		from = len(all)
+	}
+	to := min(from+pageSize(limit), len(all))
+	page.Items = append(page.Items, all[from:to]...)
+	if to < len(all) {
+		page.Next = strconv.Itoa(to)
+	}
+	return page, nil
+}
+
+func offset(cursor string) (int, error) {
+	if cursor == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(cursor)
+	if err != nil || n < 0 {
+		return 0, &Error{Fields: []FieldError{{Pointer: "/cursor", Detail: "is not a cursor of this list"}}}
+	}
+	return n, nil
+}

@@ -1,0 +1,123 @@
+package notifier
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/schemas"
+)
+
+// SubjectPrefix starts the NATS subject of every event; the rest is the
+// event's type after "dev.tocsin.".
+const SubjectPrefix = "tocsin.events."
+
+// Bounds of one turn of the relay.
+const (
+	relayBatch       = 128 // events taken at a time; rendered, they may take 256 KiB each
+	relayConcurrency = 32  // events published at a time
+)
+
+const takeOutbox = `
+SELECT event_id FROM tocsin.outbox WHERE due_at <= clock_timestamp()
+ORDER BY due_at, event_id LIMIT @limit FOR UPDATE SKIP LOCKED`
+
+const clearOutbox = `DELETE FROM tocsin.outbox WHERE event_id = ANY(@ids)`
+
+const postponeOutbox = `
+UPDATE tocsin.outbox SET attempts = attempts + 1, reason = @reason,
+  due_at = clock_timestamp() + LEAST(interval '1 second' * 2 ^ LEAST(attempts, 9), interval '5 minutes')
+WHERE event_id = ANY(@ids)`
+
+// runRelay publishes what is in the outbox until ctx ends.
+func (l *Log) runRelay(ctx context.Context) error { return l.every(ctx, WakeOutbox, l.relay) }
+
+// relay publishes one batch of the outbox and clears it once NATS has stored
+// it; false if there is none. Should the clearing fail, the batch is published
+// again under the same message ids. The rows stay locked meanwhile, so that
+// replicas take others. An event that can't be published waits on its own.
+func (l *Log) relay(ctx context.Context) (worked bool, err error) {
+	var failed error
+	err = pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, takeOutbox, pgx.NamedArgs{"limit": relayBatch})
+		if err != nil {
+			return fmt.Errorf("notifier: take from the outbox: %w", err)
+		}
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		if err != nil {
+			return fmt.Errorf("notifier: take from the outbox: %w", err)
+		}
+		if len(ids) == 0 {
+			return nil
+		}
+		var published, kept []uuid.UUID
+		published, kept, failed = l.publish(ctx, ids)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		worked = len(published) > 0
+		if _, err := tx.Exec(ctx, clearOutbox, pgx.NamedArgs{"ids": published}); err != nil {
+			return fmt.Errorf("notifier: clear the outbox: %w", err)
+		}
+		if len(kept) > 0 {
+			if _, err := tx.Exec(ctx, postponeOutbox, pgx.NamedArgs{"ids": kept, "reason": failed.Error()}); err != nil {
+				return fmt.Errorf("notifier: postpone in the outbox: %w", err)
+			}
+		}
+		return nil
+	})
+	return worked, errors.Join(err, failed)
+}
+
+// publish publishes the events and says which were stored, which were not, and
+// why not. An event that retention has dropped counts as stored.
+func (l *Log) publish(ctx context.Context, ids []uuid.UUID) (published, kept []uuid.UUID, err error) {
+	records, err := l.records(ctx, ids)
+	if err != nil {
+		return nil, ids, err
+	}
+	var (
+		mu   sync.Mutex
+		wg   sync.WaitGroup
+		slot = make(chan struct{}, relayConcurrency)
+	)
+	for _, id := range ids {
+		slot <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slot }()
+			e := l.publishOne(ctx, id, records[id])
+			mu.Lock()
+			defer mu.Unlock()
+			if e != nil {
+				l.metrics.relayFails.Inc()
+				kept, err = append(kept, id), e
+				return
+			}
+			l.metrics.relayed.Inc()
+			published = append(published, id)
+		})
+	}
+	wg.Wait()
+	return published, kept, err
+}
+
+func (l *Log) publishOne(ctx context.Context, id uuid.UUID, r *record) error {
+	if r == nil {
+		return nil
+	}
+	body, err := json.Marshal(r.CloudEvent())
+	if err != nil {
+		return fmt.Errorf("notifier: event %s as JSON: %w", id, err)
+	}
+	subject := SubjectPrefix + strings.TrimPrefix(r.Type, schemas.TypePrefix)
+	if err := l.Publisher.Publish(ctx, subject, id.String(), body); err != nil {
+		return fmt.Errorf("notifier: publish event %s: %w", id, err)
+	}
+	return nil
+}

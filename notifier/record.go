@@ -1,0 +1,125 @@
+package notifier
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/propagation"
+
+	"tocsin.dev/tocsin/notifier/filter"
+	"tocsin.dev/tocsin/schemas"
+)
+
+// record is one row of the event log. Data is nil where it is rendered from
+// key.
+type record struct {
+	filter.Event
+	id    uuid.UUID
+	key   schemas.ChangeKey
+	scope *scope
+
+	listed *schemas.ChangedManifest // as a digest lists it
+}
+
+// scope says whom an event was made for, if not for everybody.
+type scope struct {
+	Subscription string           `json:"subscription,omitempty"` // this one alone
+	Filters      []schemas.Filter `json:"filters,omitempty"`      // a digest of the events these filters let through
+}
+
+// rendered says whether the event's data is rendered when it is read.
+func (r *record) rendered() bool { return r.Type == schemas.TypeVulnerabilitiesChanged }
+
+const recordColumns = `id, type, source, COALESCE(subject, ''), time, severityrank::integer, fixable, kev, epss::integer,
+  updater, image, added, removed, revised, firstload, COALESCE(traceparent, ''),
+  COALESCE(manifest_id, 0), COALESCE(change_id, 0), COALESCE(inventory_id, 0), COALESCE(naming_id, 0), scope, data`
+
+// scan reads recordColumns.
+func (l *Log) scan(row pgx.CollectableRow) (*record, error) {
+	r := &record{}
+	x := &r.Extensions
+	var data []byte
+	err := row.Scan(&r.id, &r.Type, &r.Source, &r.Subject, &r.Time, &x.SeverityRank, &x.Fixable, &x.KEV, &x.EPSS,
+		&x.Updater, &x.Image, &x.Added, &x.Removed, &x.Revised, &x.FirstLoad, &r.TraceParent,
+		&r.key.ManifestID, &r.key.ChangeID, &r.key.InventoryID, &r.key.NamingID, &r.scope, &data)
+	if err != nil {
+		return nil, err
+	}
+	r.ID, r.Time, r.Data = r.id.String(), r.Time.UTC(), data
+	x.Severity = severityName(x.SeverityRank)
+	r.DataSchema = l.dataSchema(r.Type)
+	return r, nil
+}
+
+// severityName is the severity attribute that goes with a rank.
+func severityName(rank *int32) *string {
+	if rank == nil || *rank < 0 || int(*rank) >= len(schemas.SeverityNames) {
+		return nil
+	}
+	return &schemas.SeverityNames[*rank]
+}
+
+func (l *Log) dataSchema(typ string) string { return l.PublicURL + "/schemas/" + typ + ".json" }
+
+// newRecord is a new event of this moment with data.
+func (l *Log) newRecord(ctx context.Context, typ, subject string, x schemas.Extensions, data any) (*record, error) {
+	source, err := l.eventSource(ctx)
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(data)
+	if err != nil {
+		return nil, fmt.Errorf("notifier: data of %s: %w", typ, err)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, fmt.Errorf("notifier: event id: %w", err)
+	}
+	if x.Severity == nil {
+		x.Severity = severityName(x.SeverityRank)
+	}
+	return &record{id: id, Event: filter.Event{
+		ID: id.String(), Source: source, Type: typ, Subject: subject, DataSchema: l.dataSchema(typ),
+		TraceParent: traceParent(ctx), Time: l.Now().UTC().Truncate(time.Microsecond), Extensions: x, Data: text,
+	}}, nil
+}
+
+// traceParent is the W3C trace context of ctx, "" without a span.
+func traceParent(ctx context.Context) string {
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, carrier)
+	return carrier.Get("traceparent")
+}
+
+const insertRecord = `
+WITH written AS (
+  INSERT INTO tocsin.event (id, type, source, subject, time, severityrank, fixable, kev, epss, updater, image,
+    added, removed, revised, firstload, traceparent, manifest_id, change_id, inventory_id, naming_id, scope, data)
+  VALUES (@id, @type, @source, NULLIF(@subject, ''), @time, @severityrank, @fixable, @kev, @epss, @updater, @image,
+    @added, @removed, @revised, @firstload, NULLIF(@traceparent, ''),
+    COALESCE(NULLIF(@manifest_id::integer, 0), (SELECT m.id FROM tocsin.manifest m WHERE m.digest = @subject)),
+    NULLIF(@change_id::bigint, 0), NULLIF(@inventory_id::bigint, 0), NULLIF(@naming_id::bigint, 0), @scope, @data)
+  RETURNING id
+)
+INSERT INTO tocsin.outbox (event_id) SELECT id FROM written WHERE @publish::boolean`
+
+// insert writes the event, and its place in the outbox unless it is made for
+// some alone.
+func (r *record) insert(ctx context.Context, tx pgx.Tx) error {
+	x := r.Extensions
+	_, err := tx.Exec(ctx, insertRecord, pgx.NamedArgs{
+		"id": r.id, "type": r.Type, "source": r.Source, "subject": r.Subject, "time": r.Time,
+		"severityrank": x.SeverityRank, "fixable": x.Fixable, "kev": x.KEV, "epss": x.EPSS, "updater": x.Updater, "image": x.Image,
+		"added": x.Added, "removed": x.Removed, "revised": x.Revised, "firstload": x.FirstLoad, "traceparent": r.TraceParent,
+		"manifest_id": r.key.ManifestID, "change_id": r.key.ChangeID, "inventory_id": r.key.InventoryID, "naming_id": r.key.NamingID,
+		"scope": r.scope, "data": r.Data, "publish": r.scope == nil,
+	})
+	if err != nil {
+		return fmt.Errorf("notifier: write event %s: %w", r.Type, err)
+	}
+	return nil
+}

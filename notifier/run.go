@@ -1,0 +1,85 @@
+package notifier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Run relays the outbox, matches what is pending and keeps the event log's
+// partitions, until ctx ends and all that has ended too. Any number of
+// replicas may run. A failing database or NATS is logged and waited out.
+func (l *Log) Run(ctx context.Context) error {
+	if l.Enqueuer == nil || l.Renderer == nil {
+		return fmt.Errorf("notifier: Run needs an Enqueuer and a Renderer")
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	loops := []func(context.Context) error{l.runPartitions, l.runPending, l.warm}
+	if l.Publisher != nil {
+		loops = append(loops, l.runRelay)
+	}
+	var wg sync.WaitGroup
+	for _, loop := range loops {
+		wg.Go(func() {
+			if err := loop(ctx); err != nil {
+				stop(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
+// warm compiles the subscriptions before the first event waits for it.
+func (l *Log) warm(ctx context.Context) error {
+	if _, err := l.current(ctx, l.Pool); err != nil && ctx.Err() == nil {
+		l.Logger.WarnContext(ctx, "the subscriptions could not be read ahead", "reason", err)
+	}
+	return nil
+}
+
+// maxPause is the longest that a failing loop waits before it tries again.
+const maxPause = 30 * time.Second
+
+// every calls work until ctx ends: again at once while there is some, else at
+// a hint on subject or after Poll. Failures are logged and waited out.
+func (l *Log) every(ctx context.Context, subject string, work func(context.Context) (worked bool, err error)) error {
+	var hints <-chan struct{}
+	if l.Waker != nil {
+		hints = l.Waker.OnWake(ctx, subject)
+	}
+	pause := l.Poll
+	for ctx.Err() == nil {
+		worked, err := work(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			l.Logger.WarnContext(ctx, "notifier work failed and is tried again", "subject", subject, "reason", err, "in", pause)
+			pause = min(2*pause, maxPause)
+		case worked:
+			pause = l.Poll
+			continue
+		default:
+			pause = l.Poll
+		}
+		timer := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case _, ok := <-hints:
+			if !ok {
+				hints = nil
+			}
+		}
+		timer.Stop()
+	}
+	return nil
+}

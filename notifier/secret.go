@@ -1,0 +1,345 @@
+package notifier
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/internal/secrets"
+	"tocsin.dev/tocsin/schemas"
+)
+
+// kindCredential is the kind of a sealed SinkCredential.
+const kindCredential = "credential"
+
+// maxSecrets is how many signing secrets of a subscription may overlap.
+const maxSecrets = 8
+
+const insertSecret = `
+INSERT INTO tocsin.secret (id, subscription_id, kind, public_key, key_id, sealed)
+VALUES (@id, @subscription, @kind, @public, @key_id, @sealed)`
+
+const deleteSecrets = `DELETE FROM tocsin.secret WHERE subscription_id = @id`
+
+const deleteCredential = `DELETE FROM tocsin.secret WHERE subscription_id = @id AND kind = 'credential'`
+
+const deleteSigning = `DELETE FROM tocsin.secret WHERE subscription_id = @id AND kind <> 'credential'`
+
+// sealContext ties a sealed secret to its row.
+func sealContext(subscription, id uuid.UUID, kind string) string {
+	return "subscription " + subscription.String() + " secret " + id.String() + " kind " + kind
+}
+
+func (l *Log) seal(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, kind, public string, text []byte) error {
+	if l.Keyring == nil {
+		return fmt.Errorf("notifier: no key to seal secrets with")
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("notifier: secret id: %w", err)
+	}
+	sealed := l.Keyring.Seal(text, sealContext(subscription, id, kind))
+	_, err = tx.Exec(ctx, insertSecret, pgx.NamedArgs{
+		"id": id, "subscription": subscription, "kind": kind, "public": public, "key_id": sealed.KeyID, "sealed": sealed.Box,
+	})
+	if err != nil {
+		return fmt.Errorf("notifier: store a secret: %w", err)
+	}
+	return nil
+}
+
+func (l *Log) insertSigning(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, s signing) error {
+	return l.seal(ctx, tx, subscription, s.kind, s.public, []byte(s.text))
+}
+
+func (l *Log) insertCredential(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, c *schemas.SinkCredential) error {
+	if c == nil {
+		return nil
+	}
+	text, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("notifier: credential: %w", err)
+	}
+	return l.seal(ctx, tx, subscription, kindCredential, "", text)
+}
+
+// replaceSigning gives the subscription the signing secret that a replacement
+// brings, or a first one if it has become a webhook; else it changes nothing.
+func (l *Log) replaceSigning(ctx context.Context, tx pgx.Tx, id uuid.UUID, old, spec schemas.Subscription) error {
+	if spec.Secret == "" && spec.Protocol == old.Protocol {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, deleteSigning, pgx.NamedArgs{"id": id}); err != nil {
+		return fmt.Errorf("notifier: replace signing secrets: %w", err)
+	}
+	s, _, err := signingFor(spec)
+	if err != nil || s.text == "" {
+		return err
+	}
+	return l.insertSigning(ctx, tx, id, s)
+}
+
+const infoOfSecrets = `
+SELECT subscription_id, id, kind, public_key, created_at, expires_at FROM tocsin.secret
+WHERE subscription_id = ANY(@ids) AND kind <> 'credential' AND (expires_at IS NULL OR expires_at > clock_timestamp())
+ORDER BY id DESC`
+
+// secretInfos is what may be shown of the signing secrets.
+func (l *Log) secretInfos(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID][]schemas.SecretInfo, error) {
+	rows, err := l.Pool.Query(ctx, infoOfSecrets, pgx.NamedArgs{"ids": ids})
+	if err != nil {
+		return nil, fmt.Errorf("notifier: read secrets: %w", err)
+	}
+	out := map[uuid.UUID][]schemas.SecretInfo{}
+	var (
+		owner, id uuid.UUID
+		info      schemas.SecretInfo
+	)
+	_, err = pgx.ForEachRow(rows, []any{&owner, &id, &info.Kind, &info.PublicKey, &info.CreatedAt, &info.ExpiresAt}, func() error {
+		one := info
+		one.ID, one.CreatedAt = id.String(), info.CreatedAt.UTC()
+		if info.ExpiresAt != nil {
+			one.ExpiresAt = new(info.ExpiresAt.UTC())
+		}
+		info.ExpiresAt = nil
+		out[owner] = append(out[owner], one)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("notifier: read secrets: %w", err)
+	}
+	return out, nil
+}
+
+// Rotation asks for a new signing secret.
+type Rotation struct {
+	Secret  string        `json:"secret,omitempty"` // the new one; made if empty
+	Kind    string        `json:"kind,omitempty"`   // of one to be made: v1 (default) or v1a
+	Overlap time.Duration `json:"-"`                // how long the old ones go on signing beside it
+}
+
+const (
+	expireSigning = `
+UPDATE tocsin.secret SET expires_at = LEAST(expires_at, clock_timestamp() + @overlap)
+WHERE subscription_id = @id AND kind <> 'credential'`
+
+	purgeSigning = `
+DELETE FROM tocsin.secret WHERE subscription_id = @id AND kind <> 'credential' AND expires_at <= clock_timestamp()`
+
+	countSigning = `SELECT count(*) FROM tocsin.secret WHERE subscription_id = @id AND kind <> 'credential'`
+
+	touchSubscription = `UPDATE tocsin.subscription SET version = version + 1 WHERE id = @id`
+)
+
+// RotateSecret gives a webhook a new signing secret beside the old ones, which
+// sign too until the overlap ends, at most 30 days. One that was made is in
+// this answer alone.
+func (l *Log) RotateSecret(ctx context.Context, owner, id string, r Rotation) (schemas.Subscription, error) {
+	var sign signing
+	var err error
+	c := &checker{}
+	if r.Secret != "" {
+		if sign, err = parseSigningSecret(r.Secret); err != nil {
+			c.refuse("/secret", signingHint, "%s", err)
+		}
+	} else if r.Kind != "" && r.Kind != KindHMAC && r.Kind != KindEd25519 {
+		c.refuse("/kind", "v1 or v1a", "is %q", clip(r.Kind))
+	} else if sign, err = makeSigningSecret(r.Kind); err != nil {
+		return schemas.Subscription{}, fmt.Errorf("notifier: make a secret: %w", err)
+	}
+	if r.Overlap < 0 || r.Overlap > 30*24*time.Hour {
+		c.refuse("/overlap_seconds", "0 to 2592000", "is %d", int64(r.Overlap/time.Second))
+	}
+	if len(c.fields) > 0 {
+		return schemas.Subscription{}, &Error{Fields: c.fields}
+	}
+	err = pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
+		s, err := one(ctx, tx, subscriptionForUpdate, owner, id)
+		if err != nil {
+			return err
+		}
+		if s.Protocol != schemas.ProtocolHTTP {
+			return &Error{Fields: []FieldError{{Pointer: "/secret", Detail: "only webhooks are signed"}}}
+		}
+		sid := uuid.MustParse(s.ID)
+		if _, err := tx.Exec(ctx, expireSigning, pgx.NamedArgs{"id": sid, "overlap": r.Overlap}); err != nil {
+			return fmt.Errorf("notifier: expire signing secrets: %w", err)
+		}
+		if _, err := tx.Exec(ctx, purgeSigning, pgx.NamedArgs{"id": sid}); err != nil {
+			return fmt.Errorf("notifier: purge signing secrets: %w", err)
+		}
+		var n int
+		if err := tx.QueryRow(ctx, countSigning, pgx.NamedArgs{"id": sid}).Scan(&n); err != nil {
+			return fmt.Errorf("notifier: count signing secrets: %w", err)
+		}
+		if n >= maxSecrets {
+			return fmt.Errorf("%d secrets overlap already; rotate with a shorter overlap: %w", n, ErrConflict)
+		}
+		if err := l.insertSigning(ctx, tx, sid, sign); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, touchSubscription, pgx.NamedArgs{"id": sid}); err != nil {
+			return fmt.Errorf("notifier: rotate: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return schemas.Subscription{}, err
+	}
+	s, err := l.GetSubscription(ctx, owner, id)
+	if err == nil && r.Secret == "" {
+		s.Secret = sign.text
+	}
+	return s, err
+}
+
+const secretsOf = `
+SELECT subscription_id, id, kind, key_id, sealed FROM tocsin.secret
+WHERE subscription_id = ANY(@ids) AND (expires_at IS NULL OR expires_at > clock_timestamp()) ORDER BY id DESC`
+
+// storedSecret is one row of the table of secrets.
+type storedSecret struct {
+	subscription, id uuid.UUID
+	kind             string
+	sealed           secrets.Sealed
+}
+
+func scanSecret(row pgx.CollectableRow) (s storedSecret, err error) {
+	err = row.Scan(&s.subscription, &s.id, &s.kind, &s.sealed.KeyID, &s.sealed.Box)
+	return s, err
+}
+
+func (l *Log) open(s storedSecret) ([]byte, error) {
+	if l.Keyring == nil {
+		return nil, fmt.Errorf("notifier: no key to open secrets with")
+	}
+	return l.Keyring.Open(s.sealed, sealContext(s.subscription, s.id, s.kind))
+}
+
+// credential is a subscription's credential in clear, nil if it has none.
+func (l *Log) credential(ctx context.Context, db querier, id uuid.UUID) (*schemas.SinkCredential, error) {
+	list, err := readSecrets(ctx, db, []uuid.UUID{id})
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(list, func(s storedSecret) bool { return s.kind == kindCredential })
+	if i < 0 {
+		return nil, nil
+	}
+	text, err := l.open(list[i])
+	if err != nil {
+		return nil, fmt.Errorf("notifier: credential of subscription %s: %w", id, err)
+	}
+	var c schemas.SinkCredential
+	if err := json.Unmarshal(text, &c); err != nil {
+		return nil, fmt.Errorf("notifier: credential of subscription %s can't be read", id)
+	}
+	return &c, nil
+}
+
+func readSecrets(ctx context.Context, db querier, ids []uuid.UUID) ([]storedSecret, error) {
+	rows, err := db.Query(ctx, secretsOf, pgx.NamedArgs{"ids": ids})
+	if err != nil {
+		return nil, fmt.Errorf("notifier: read secrets: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanSecret)
+	if err != nil {
+		return nil, fmt.Errorf("notifier: read secrets: %w", err)
+	}
+	return list, nil
+}
+
+const targetsOf = `SELECT ` + subscriptionColumns + ` FROM tocsin.subscription WHERE id = ANY(@ids) AND deleted_at IS NULL`
+
+// Targets returns those of the subscriptions that there are, with their
+// credentials in clear. One whose credentials can't be opened comes as paused,
+// with the reason, so that nothing of what it is owed is lost or sent
+// unsigned.
+func (l *Log) Targets(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]schemas.Target, error) {
+	rows, err := l.Pool.Query(ctx, targetsOf, pgx.NamedArgs{"ids": ids})
+	if err != nil {
+		return nil, fmt.Errorf("notifier: read targets: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanSubscription)
+	if err != nil {
+		return nil, fmt.Errorf("notifier: read targets: %w", err)
+	}
+	sealed, err := readSecrets(ctx, l.Pool, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[uuid.UUID]schemas.Target, len(list))
+	for _, s := range list {
+		out[uuid.MustParse(s.ID)] = schemas.Target{Subscription: s}
+	}
+	for _, one := range sealed {
+		t, ok := out[one.subscription]
+		if !ok {
+			continue
+		}
+		text, err := l.open(one)
+		if err == nil && one.kind == kindCredential {
+			t.Credential = &schemas.SinkCredential{}
+			err = json.Unmarshal(text, t.Credential)
+		} else if err == nil {
+			t.SigningSecrets = append(t.SigningSecrets, string(text))
+		}
+		if err != nil {
+			l.Logger.ErrorContext(ctx, "a subscription's secrets can't be opened; its deliveries wait", "subscription", one.subscription, "reason", err)
+			t.Subscription.State, t.Subscription.Reason = schemas.StatePaused, "its secrets can't be opened: "+err.Error()
+		}
+		out[one.subscription] = t
+	}
+	return out, nil
+}
+
+const (
+	staleSecrets = `
+SELECT subscription_id, id, kind, key_id, sealed FROM tocsin.secret
+WHERE key_id <> @primary ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED`
+
+	resealSecret = `UPDATE tocsin.secret SET key_id = @key_id, sealed = @sealed WHERE id = @id`
+)
+
+// Reseal seals all secrets with the keyring's first key, and says how many it
+// changed. After it the other keys can be taken out.
+func (l *Log) Reseal(ctx context.Context) (int, error) {
+	if l.Keyring == nil {
+		return 0, fmt.Errorf("notifier: no key to seal secrets with")
+	}
+	total := 0
+	for {
+		n := 0
+		err := pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, staleSecrets, pgx.NamedArgs{"primary": l.Keyring.Primary()})
+			if err != nil {
+				return fmt.Errorf("notifier: read secrets: %w", err)
+			}
+			list, err := pgx.CollectRows(rows, scanSecret)
+			if err != nil {
+				return fmt.Errorf("notifier: read secrets: %w", err)
+			}
+			for _, s := range list {
+				text, err := l.open(s)
+				if err != nil {
+					return fmt.Errorf("notifier: reseal a secret of subscription %s: %w", s.subscription, err)
+				}
+				again := l.Keyring.Seal(text, sealContext(s.subscription, s.id, s.kind))
+				if _, err := tx.Exec(ctx, resealSecret, pgx.NamedArgs{"id": s.id, "key_id": again.KeyID, "sealed": again.Box}); err != nil {
+					return fmt.Errorf("notifier: reseal a secret: %w", err)
+				}
+			}
+			n = len(list)
+			return nil
+		})
+		if err != nil || n == 0 {
+			return total, err
+		}
+		total += n
+	}
+}

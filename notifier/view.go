@@ -1,0 +1,197 @@
+package notifier
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/notifier/filter"
+	"tocsin.dev/tocsin/schemas"
+)
+
+// subscriber is a subscription compiled for matching.
+type subscriber struct {
+	id      uuid.UUID
+	spec    schemas.Subscription
+	set     *filter.Set
+	plan    filter.Plan
+	digests string // the group it shares its digests with; "" if it wants an event a manifest
+}
+
+// view is all subscriptions as of a stamp, and the index over those that are
+// matched. It does not change.
+type view struct {
+	stamp int64
+	subs  map[uuid.UUID]*subscriber
+	index index
+}
+
+const changedSubscriptions = `
+SELECT id, stamp, state, spec, deleted_at IS NOT NULL, COALESCE(writer = pg_current_xact_id_if_assigned(), FALSE)
+FROM tocsin.subscription WHERE stamp > @stamp ORDER BY stamp`
+
+// current is the subscriptions as db sees them now, its own uncommitted
+// writes included. Where nothing has changed since the last look it costs one
+// look at an index.
+func (l *Log) current(ctx context.Context, db querier) (*view, error) {
+	known := l.view.Load()
+	if known == nil {
+		known = &view{}
+	}
+	next := &view{stamp: known.stamp}
+	own := false
+	rows, err := db.Query(ctx, changedSubscriptions, pgx.NamedArgs{"stamp": known.stamp})
+	if err != nil {
+		return nil, fmt.Errorf("notifier: read subscriptions: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var (
+			id            uuid.UUID
+			state         string
+			text          []byte
+			deleted, mine bool
+		)
+		if err := rows.Scan(&id, &next.stamp, &state, &text, &deleted, &mine); err != nil {
+			return nil, fmt.Errorf("notifier: read subscriptions: %w", err)
+		}
+		own = own || mine
+		if next.subs == nil {
+			next.subs = maps.Clone(known.subs)
+			if next.subs == nil {
+				next.subs = map[uuid.UUID]*subscriber{}
+			}
+		}
+		if deleted || state == schemas.StateDisabled {
+			delete(next.subs, id)
+			continue
+		}
+		next.subs[id] = l.subscriber(ctx, id, text)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("notifier: read subscriptions: %w", err)
+	}
+	if next.subs == nil {
+		return known, nil
+	}
+	next.index = buildIndex(next.subs)
+	if own {
+		return next, nil // not committed: for this transaction alone
+	}
+	for {
+		have := l.view.Load()
+		if have != nil && have.stamp >= next.stamp {
+			return next, nil
+		}
+		if l.view.CompareAndSwap(have, next) {
+			l.metrics.uncompiled.Set(float64(next.broken()))
+			return next, nil
+		}
+	}
+}
+
+// subscriber compiles a stored subscription. One that does not compile, as
+// when limits were lowered, is kept with no set and matches nothing.
+func (l *Log) subscriber(ctx context.Context, id uuid.UUID, text []byte) *subscriber {
+	s := &subscriber{id: id}
+	if err := json.Unmarshal(text, &s.spec); err != nil {
+		l.Logger.ErrorContext(ctx, "a stored subscription can't be read and matches nothing", "subscription", id, "reason", err)
+		return s
+	}
+	set, problems := l.compiler.Compile(s.spec.Filters)
+	if problems != nil {
+		l.Logger.ErrorContext(ctx, "a stored subscription's filters do not compile and match nothing",
+			"subscription", id, "pointer", problems[0].Pointer, "reason", problems[0].Detail)
+		return s
+	}
+	s.set, s.plan = set, set.Plan()
+	if s.spec.Source != "" {
+		if s.plan.Exact == nil {
+			s.plan.Exact = map[string][]string{}
+		}
+		s.plan.Exact["source"] = []string{s.spec.Source}
+	}
+	if s.wantsDigests() {
+		s.digests = s.group()
+	}
+	return s
+}
+
+func (v *view) broken() (n int) {
+	for _, s := range v.subs {
+		if s.set == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// wantsDigests says whether the subscription gets digests instead of an event
+// for each manifest.
+func (s *subscriber) wantsDigests() bool {
+	if s.spec.Config.Granularity != schemas.GranularityUpdate && s.spec.Config.Mode != schemas.ModeClair {
+		return false
+	}
+	if len(s.spec.Types) == 0 {
+		return true
+	}
+	for _, t := range s.spec.Types {
+		if t == schemas.TypeVulnerabilitiesChanged || t == schemas.TypeManifestsChanged {
+			return true
+		}
+	}
+	return false
+}
+
+// types are the types of events that are delivered to the subscription one by
+// one.
+func (s *subscriber) types() []string {
+	if s.spec.Config.Mode == schemas.ModeClair {
+		return nil
+	}
+	wanted := s.spec.Types
+	if len(wanted) == 0 {
+		wanted = schemas.Types
+	}
+	var out []string
+	for _, t := range wanted {
+		switch {
+		case t == schemas.TypeVulnerabilitiesChanged && s.digests != "":
+		case t == schemas.TypeManifestsChanged && (s.digests != "" || len(s.spec.Types) == 0):
+			// By default one gets either the events or their digest.
+		default:
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// everything is the group of those who get the digest of all of an update's
+// events.
+const everything = "all"
+
+// group names those who share digests: the same filters give the same digest.
+// A client of Clair's API deletes its notifications and so has its own; so has
+// a subscription whose filters read the data, which is matched by itself.
+func (s *subscriber) group() string {
+	var key strings.Builder
+	if s.spec.Config.Mode == schemas.ModeClair || s.set.NeedsData() {
+		key.WriteString(s.id.String())
+	}
+	if len(s.spec.Filters) > 0 || s.spec.Source != "" {
+		text, _ := json.Marshal([]any{s.spec.Source, s.spec.Filters}) // maps of strings have one form
+		sum := sha256.Sum256(text)
+		key.WriteString(hex.EncodeToString(sum[:]))
+	}
+	if key.Len() == 0 {
+		return everything
+	}
+	return key.String()
+}

@@ -1,0 +1,9 @@
+package schemas
+
+// Types are all event types that Tocsin emits.
+var Types = []string{
+	TypeManifestIndexed, TypeManifestIndexFailed, TypeVulnerabilitiesChanged,
+	TypeUpdateCompleted, TypeUpdateFailed, TypeManifestsChanged,
+	TypeSubscriptionFailing, TypeSubscriptionRecovered, TypeSubscriptionDisabled,
+	TypeJobRejected, TypePing,
+}
