@@ -11,6 +11,5 @@ type (
 	uuidT   = uuid.UUID
 )
 
+// childEnv makes a test process a replica: it holds the database's URL.
 const childEnv = "TOCSIN_DELIVERY_TEST_CHILD"
-
-func child() int { return 0 }
