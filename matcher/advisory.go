@@ -72,6 +72,17 @@ WHERE @kind <> 'enrichment' OR a.kev <> b.kev
 // say stores what the findings say before and after, each with the enrichments
 // of that moment.
 func (w *work) say(ctx context.Context, before, after enrichments) error {
+	if err := w.sayAll(ctx, before, after); err != nil {
+		return err
+	}
+	if _, err := w.exec(ctx, insertAdvisories, nil); err != nil {
+		return fmt.Errorf("advisories: %w", err)
+	}
+	return nil
+}
+
+// sayAll fills said.
+func (w *work) sayAll(ctx context.Context, before, after enrichments) error {
 	for _, side := range []struct {
 		before bool
 		ops    enrichments
@@ -83,11 +94,6 @@ func (w *work) say(ctx context.Context, before, after enrichments) error {
 			return fmt.Errorf("what the advisories say: %w", err)
 		}
 	}
-	if _, err := w.exec(ctx, `ANALYZE said`, nil); err != nil {
-		return err
-	}
-	if _, err := w.exec(ctx, insertAdvisories, nil); err != nil {
-		return fmt.Errorf("advisories: %w", err)
-	}
-	return nil
+	_, err := w.exec(ctx, `ANALYZE said`, nil)
+	return err
 }

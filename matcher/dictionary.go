@@ -49,13 +49,18 @@ var _ querier = (*pgxpool.Pool)(nil)
 
 // load fetches what is wanted.
 func (d *dictionary) load(ctx context.Context, q querier) error {
+	return d.loadFrom(ctx, q, selectAdvisories)
+}
+
+// loadFrom is load with the advisories from another statement.
+func (d *dictionary) loadFrom(ctx context.Context, q querier, advisories string) error {
 	var as []int64
 	for id, a := range d.advisories {
 		if a == nil {
 			as = append(as, id)
 		}
 	}
-	err := loadJSON(ctx, q, selectAdvisories, as, func(id int64, a *schemas.Finding) { d.advisories[id] = a })
+	err := loadJSON(ctx, q, advisories, as, func(id int64, a *schemas.Finding) { d.advisories[id] = a })
 	if err != nil {
 		return fmt.Errorf("advisories: %w", err)
 	}

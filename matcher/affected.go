@@ -1,0 +1,159 @@
+package matcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/schemas"
+)
+
+// Page asks for at most Limit items after the cursor that an earlier page
+// returned; "" is the first page, and a Limit of 0 is 100.
+type Page struct {
+	Cursor string
+	Limit  int
+}
+
+// MaxPage is the longest page.
+const MaxPage = 1000
+
+// ErrBadQuestion is returned, wrapped, for an argument that can't be right.
+var ErrBadQuestion = errors.New("bad request")
+
+// offset reads a page whose cursor is a number.
+func (p Page) offset() (after int64, limit int, err error) {
+	limit = min(p.Limit, MaxPage)
+	if limit <= 0 {
+		limit = 100
+	}
+	if p.Cursor == "" {
+		return 0, limit, nil
+	}
+	after, err = strconv.ParseInt(p.Cursor, 10, 64)
+	if err != nil || after < 0 {
+		return 0, 0, fmt.Errorf("%w: cursor %q is not one that a page returned", ErrBadQuestion, p.Cursor)
+	}
+	return after, limit, nil
+}
+
+// Affected is one manifest that has a vulnerability now.
+type Affected struct {
+	Manifest schemas.Manifest
+	Findings []schemas.Finding
+}
+
+// maxIDLength bounds the ids that are looked for.
+const maxIDLength = 200
+
+const (
+	// expandAliases finds what else the vulnerability is called. A CVE id is
+	// not expanded: an advisory about several CVEs has them all as aliases.
+	expandAliases = `
+SELECT DISTINCT unnest(tocsin.aliases(x.id)) FROM (` + rowsCalled + `) x`
+
+	// rowsCalled finds rows by name, also where more words follow it, and by
+	// alias.
+	rowsCalled = `
+  SELECT v.id FROM unnest(@ids::text[]) AS q (id)
+  JOIN public.vuln v ON v.name = q.id OR v.name LIKE replace(replace(replace(q.id, '\', '\\'), '%', '\%'), '_', '\_') || ' %'
+  UNION
+  SELECT va.vulnerability FROM unnest(@ids::text[]) AS q (id)
+  JOIN public.alias_namespace n ON n.namespace = split_part(q.id, '-', 1)
+  JOIN public.alias a ON a.namespace = n.id AND a.name = substr(q.id, strpos(q.id, '-') + 1)
+  JOIN public.vulnerability_alias va ON va.alias = a.id`
+
+	considerCalled = `
+INSERT INTO considered (vuln, identity, sig, pref, before, after)
+SELECT v.id, dense_rank() OVER (ORDER BY v.updater, v.name), '',
+  ((5 - tocsin.severity_rank(v.normalized_severity)) * 2 + (v.fixed_in_version = '')::integer)::bigint << 56 | v.id, true, true
+FROM (` + rowsCalled + `) c
+JOIN public.vuln v ON v.id = c.id AND NOT v.not_vulnerable
+WHERE EXISTS (SELECT FROM public.uo_vuln u JOIN tocsin.cursor k ON k.op_id = u.uo WHERE u.vuln = v.id)`
+
+	insertFound = `
+INSERT INTO finding (occurrence, kind, vuln)
+SELECT d.occurrence, 0, min(c.pref) & ((1::bigint << 56) - 1)
+FROM verdict d JOIN considered c ON c.vuln = d.vuln
+GROUP BY c.identity, d.occurrence`
+)
+
+// Affected lists, by manifest, who has the vulnerability called id now, as a
+// name or an alias of it, and through which packages: as of the updates that
+// have been announced. next is the cursor of the page that follows, or empty.
+// An id that nobody knows has no manifests. Errors: [ErrBadQuestion].
+func (e *Engine) Affected(ctx context.Context, id string, p Page) (items []Affected, next string, err error) {
+	after, limit, err := p.offset()
+	if err != nil {
+		return nil, "", err
+	}
+	if id = strings.TrimSpace(id); id == "" || len(id) > maxIDLength || strings.ContainsRune(id, 0) {
+		return nil, "", fmt.Errorf("%w: a vulnerability's id is like CVE-2024-1234, GHSA-…, GO-…, and at most %d bytes", ErrBadQuestion, maxIDLength)
+	}
+	err = e.ask(ctx, func(w *work) error {
+		if err := w.find(ctx, id); err != nil {
+			return err
+		}
+		found, words, err := w.holders(ctx, int32(min(after, 1<<31-1)), limit+1)
+		if err != nil {
+			return err
+		}
+		if len(found) > limit {
+			found = found[:limit]
+			next = strconv.Itoa(int(found[limit-1].id))
+		}
+		for _, h := range found {
+			a := Affected{Manifest: h.manifest}
+			for _, l := range h.lines {
+				f, _, err := words.finding(l)
+				if err != nil {
+					return err
+				}
+				a.Findings = append(a.Findings, f)
+			}
+			items = append(items, a)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("manifests with %s: %w", id, err)
+	}
+	return items, next, nil
+}
+
+// find computes the findings of what is called id.
+func (w *work) find(ctx context.Context, id string) error {
+	ids := []string{id}
+	if upper := strings.ToUpper(id); upper != id && strings.HasPrefix(upper, "CVE-") {
+		ids = append(ids, upper)
+	}
+	if !strings.HasPrefix(strings.ToUpper(id), "CVE-") {
+		rows, err := w.tx.Query(ctx, expandAliases, pgx.NamedArgs{"ids": ids})
+		if err != nil {
+			return err
+		}
+		aliases, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		ids = append(ids, aliases...)
+	}
+	if _, err := w.exec(ctx, considerCalled, pgx.NamedArgs{"ids": ids}); err != nil {
+		return err
+	}
+	if err := w.judgeAll(ctx, w.sql.allCandidates); err != nil {
+		return err
+	}
+	if _, err := w.exec(ctx, insertFound, nil); err != nil {
+		return err
+	}
+	ops, err := enrichmentOps(ctx, w.tx)
+	if err != nil {
+		return err
+	}
+	return w.sayAll(ctx, ops, ops)
+}
