@@ -89,9 +89,11 @@ func generateReports(g *gen, kinds []ecosystem) []*claircore.IndexReport {
 	return rs
 }
 
+// Bounds of a scenario's length: many short ones reach more than a few long.
 const (
-	maxUpdates = 5
-	maxSteps   = 14
+	minUpdates = 2
+	maxUpdates = 4
+	maxSteps   = 12
 )
 
 func generateSteps(g *gen, kinds []ecosystem, reports []*claircore.IndexReport) []Step {
@@ -129,7 +131,7 @@ func generateSteps(g *gen, kinds []ecosystem, reports []*claircore.IndexReport) 
 	if g.chance(2) {
 		index()
 	}
-	for updates < maxUpdates && len(steps) < maxSteps {
+	for enough := g.between(minUpdates, maxUpdates); updates < enough && len(steps) < maxSteps; {
 		switch {
 		case indexed < len(reports) && g.chance(5):
 			index()
