@@ -55,6 +55,14 @@ func (p *Printer) Event(e event.Event) error {
 	return p.Message(Received{At: e.Time(), Events: []event.Event{e}, Signed: true, Scheme: "-"})
 }
 
+// Changes prints lists of findings, as those of an event.
+func (p *Printer) Changes(added, removed []schemas.Finding, revised []schemas.RevisedFinding) error {
+	var b strings.Builder
+	p.findings(&b, schemas.VulnerabilitiesChanged{Added: added, Removed: removed, Revised: revised})
+	_, err := io.WriteString(p.W, b.String())
+	return err
+}
+
 func (p *Printer) title(b *strings.Builder, m Received, what, about string) {
 	fmt.Fprintf(b, "%s  %s", p.Style.Dim(m.At.Local().Format("15:04:05")), p.Style.Bold(what))
 	if about != "" {

@@ -45,7 +45,12 @@ type UpdaterSet struct {
 	Name     string     `json:"name" doc:"Updater set, as osv"`
 	Schedule string     `json:"schedule" doc:"Cron expression or @every duration"`
 	Next     *time.Time `json:"next,omitempty" doc:"When it is due next"`
+	About    string     `json:"about,omitempty" doc:"What the set is"`
+	Enabled  bool       `json:"enabled" doc:"It runs by its schedule"`
 	Running  bool       `json:"running" doc:"A run is under way"`
+	Status   string     `json:"status,omitempty" doc:"How the last run of the set as a whole ended"`
+	Error    string     `json:"error,omitempty" doc:"Why the set's last run failed as a whole"`
+	LastRun  *time.Time `json:"last_run,omitempty"`
 	Updaters []Updater  `json:"updaters" nullable:"false"`
 }
 

@@ -13,6 +13,7 @@ type DryRun struct {
 // beside it for Overlap seconds.
 type RotateRequest struct {
 	Secret  string `json:"secret,omitempty" doc:"The new secret (whsec_…); made if empty"`
+	Kind    string `json:"kind,omitempty" enum:"v1,v1a" doc:"Of one to be made: v1 (HMAC, the default) or v1a (ed25519)"`
 	Overlap int    `json:"overlap_seconds,omitempty" doc:"How long the old secret goes on signing beside the new one" default:"86400" minimum:"0" maximum:"2592000"`
 }
 

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"net/http"
+	"os"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"tocsin": main})
+}
+
+// TestScripts holds the command line to what testdata/*.txtar says.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("XDG_DATA_HOME", e.WorkDir+"/data")
+			e.Setenv("NO_COLOR", "1")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"send": send},
+	})
+}
+
+var listening = regexp.MustCompile(`Listening on (http://\S+)`)
+
+// send posts a file as an event to the listener that writes to a log: send LOG
+// SECRET FILE STATUS. Without a secret it is not signed.
+func send(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: send LOG SECRET FILE STATUS")
+	}
+	var url string
+	for deadline := time.Now().Add(20 * time.Second); url == ""; time.Sleep(10 * time.Millisecond) {
+		b, err := os.ReadFile(ts.MkAbs(args[0]))
+		if m := listening.FindSubmatch(b); m != nil {
+			url = string(m[1])
+		} else if time.Now().After(deadline) {
+			ts.Fatalf("no listener in %s: %s %v", args[0], b, err)
+		}
+	}
+	body := []byte(ts.ReadFile(args[2]))
+	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	ts.Check(err)
+	req.Header.Set("Content-Type", "application/cloudevents+json")
+	if args[1] != "" {
+		wh, err := standardwebhooks.NewWebhook(args[1])
+		ts.Check(err)
+		now := time.Now()
+		sig, err := wh.Sign("msg_1", now, body)
+		ts.Check(err)
+		req.Header.Set("webhook-id", "msg_1")
+		req.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
+		req.Header.Set("webhook-signature", sig)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	ts.Check(resp.Body.Close())
+	if strconv.Itoa(resp.StatusCode) != args[3] {
+		ts.Fatalf("status %d, want %s", resp.StatusCode, args[3])
+	}
+}

@@ -1,0 +1,200 @@
+package cli
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+)
+
+// configFlags name a configuration and override some of it.
+type configFlags struct {
+	Config      string `help:"Configuration file (YAML)." env:"TOCSIN_CONFIG" placeholder:"FILE"`
+	DatabaseURL string `help:"Postgres URL; without one a private cluster is run in the data directory." env:"TOCSIN_DATABASE_URL" placeholder:"URL"`
+	NATSURL     string `name:"nats-url" help:"NATS URL; without one JetStream is run inside." env:"TOCSIN_NATS_URL" placeholder:"URL"`
+	LogLevel    string `help:"debug, info, warn or error." env:"TOCSIN_LOG_LEVEL" placeholder:"LEVEL"`
+}
+
+func (f configFlags) source(e *env) ConfigSource {
+	return ConfigSource{File: f.Config, DataDir: e.global.DataDir, DatabaseURL: f.DatabaseURL, NATSURL: f.NATSURL, LogLevel: f.LogLevel}
+}
+
+type serveCmd struct {
+	configFlags
+	Listen string   `help:"Address of the API." env:"TOCSIN_LISTEN" placeholder:"HOST:PORT"`
+	Roles  []string `help:"Run only these roles: indexer, updater, matcher, notifier, delivery." env:"TOCSIN_ROLES" placeholder:"ROLE,…"`
+}
+
+func (serveCmd) Help() string {
+	return `With no configuration at all it runs every role on loopback: the API on :6060, metrics and health on :8089,
+JetStream inside, and Postgres from --database-url or, without one, a private cluster from the Postgres binaries of this
+machine. Data is kept in ${dataDir} (--data-dir); the first API token is in the file token there.
+
+Examples:
+  tocsin serve
+  tocsin serve --config /etc/tocsin.yaml
+  tocsin serve --database-url postgres://tocsin@db/tocsin --nats-url nats://nats:4222 --roles delivery`
+}
+
+func (c *serveCmd) Run(e *env) error {
+	src := c.source(e)
+	src.Listen, src.Roles = c.Listen, c.Roles
+	return e.actions.Serve(e.ctx, src)
+}
+
+type migrateCmd struct{ configFlags }
+
+func (migrateCmd) Help() string {
+	return "The server does this by itself when it starts; this is for doing it beforehand. Running it twice does nothing."
+}
+
+func (c *migrateCmd) Run(e *env) error {
+	return e.actions.Migrate(e.ctx, c.source(e), e.out)
+}
+
+type configCmd struct {
+	Check configCheckCmd `cmd:"" help:"Say what is wrong with a configuration."`
+	Print configPrintCmd `cmd:"" help:"Print the effective configuration, secrets redacted."`
+}
+
+type configCheckCmd struct{ configFlags }
+
+func (c *configCheckCmd) Run(e *env) error {
+	src := c.source(e)
+	warnings, err := e.actions.CheckConfig(src)
+	for _, w := range warnings {
+		e.notef("%s %s", e.notice.Warn("warning:"), w)
+	}
+	if err != nil {
+		return err
+	}
+	name := src.File
+	if name == "" {
+		name = "the default configuration"
+	}
+	return e.print(map[string]any{"ok": true, "warnings": len(warnings)}, func() error {
+		return e.printf("%s is fine\n", name)
+	})
+}
+
+type configPrintCmd struct{ configFlags }
+
+func (c *configPrintCmd) Run(e *env) error { return e.actions.PrintConfig(c.source(e), e.out) }
+
+type versionCmd struct{}
+
+func (versionCmd) Run(e *env) error {
+	v := e.actions.Version
+	return e.print(v, func() error {
+		line := "tocsin " + v.Version
+		if v.Commit != "" {
+			line += " (" + v.Commit + ")"
+		}
+		return e.printf("%s, claircore %s, %s %s/%s\n", line, v.Claircore, v.Go, runtime.GOOS, runtime.GOARCH)
+	})
+}
+
+type healthCmd struct {
+	Introspection string        `help:"Address of the introspection server, if it is not on the API's host at port 8089." env:"TOCSIN_INTROSPECTION" placeholder:"HOST:PORT"`
+	Wait          time.Duration `help:"Wait up to this long for the server to be ready."`
+}
+
+func (healthCmd) Help() string {
+	return `Exits 0 if the server is ready, 4 if none answers, 1 if it answers that it is not ready.
+
+Examples:
+  tocsin health
+  tocsin health --wait 30s`
+}
+
+func (c *healthCmd) Run(e *env) error {
+	url := "http://" + c.address(e) + "/readyz"
+	deadline := e.now().Add(c.Wait)
+	for {
+		err := ready(e, url)
+		if err == nil {
+			return e.print(map[string]bool{"ready": true}, func() error { return e.printf("ready\n") })
+		}
+		if !e.now().Before(deadline) {
+			return err
+		}
+		select {
+		case <-e.ctx.Done():
+			return e.ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// address is where readiness is asked.
+func (c *healthCmd) address(e *env) string {
+	if c.Introspection != "" {
+		return c.Introspection
+	}
+	dir := e.global.DataDir
+	if dir == "" {
+		dir = defaultDataDir()
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "run.json")); err == nil && e.global.Server == "" {
+		if a := introspectionOf(b); a != "" {
+			return a
+		}
+	}
+	host := "127.0.0.1"
+	if cl, err := e.client(); err == nil {
+		host = cl.base.Hostname()
+	}
+	return net.JoinHostPort(host, "8089")
+}
+
+func ready(e *env, url string) error {
+	req, err := http.NewRequestWithContext(e.ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return usage("%q is not an address", url)
+	}
+	resp, err := (&http.Client{Timeout: 5 * time.Second}).Do(req)
+	if err != nil {
+		return &hinted{error: fmt.Errorf("no answer from %s: %w", url, err), hint: "Start a server with `tocsin serve`, or give its introspection address with --introspection.", code: ExitUnreachable}
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		b := make([]byte, 1024)
+		n, _ := resp.Body.Read(b) // whatever there is of an explanation
+		return fmt.Errorf("the server is not ready: %s %s", resp.Status, strings.TrimSpace(string(b[:n])))
+	}
+	return nil
+}
+
+type demoCmd struct {
+	Keep bool   `help:"Stay up afterwards, to play with." env:"KEEP"`
+	Dir  string `help:"Directory for the demo's data; default: a temporary one that is removed." placeholder:"DIR"`
+}
+
+func (demoCmd) Help() string {
+	return `Starts a server of its own on free ports, builds a small image on the spot, publishes it over NATS, lets a
+vulnerability feed change, and shows the signed event that arrives. Needs no internet, leaves nothing running.`
+}
+
+func (c *demoCmd) Run(e *env) error {
+	return e.actions.Demo(e.ctx, DemoOptions{Keep: c.Keep, Dir: c.Dir}, e.out, e.style)
+}
+
+type statsCmd struct{}
+
+func (statsCmd) Run(e *env) error {
+	c, err := e.client()
+	if err != nil {
+		return err
+	}
+	var s v1.Stats
+	if err := c.call(http.MethodGet, "/stats", nil, nil, &s); err != nil {
+		return err
+	}
+	return e.print(s, func() error { return e.stats(s) })
+}

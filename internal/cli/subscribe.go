@@ -1,0 +1,221 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/notifier"
+	"tocsin.dev/tocsin/schemas"
+)
+
+// wishes are the flags that say which events are wanted.
+type wishes struct {
+	Types    []string `name:"type" help:"Event types, long or short (vulnerabilities_changed, indexed, update.completed); all for every type. Default: vulnerabilities_changed." placeholder:"TYPE"`
+	Severity string   `help:"Only changes at least this severe." placeholder:"SEVERITY"`
+	Fixable  bool     `help:"Only changes that a newer version fixes."`
+	KEV      bool     `name:"kev" help:"Only vulnerabilities known to be exploited (CISA KEV)."`
+	EPSS     int      `name:"epss" help:"Only an exploit prediction (EPSS) of at least so many percent." placeholder:"PERCENT"`
+	Images   []string `name:"image" help:"Only images with names like this; * stands for anything. May be repeated." placeholder:"PATTERN"`
+	Updaters []string `name:"updater" help:"Only changes by this updater or updater set. May be repeated." placeholder:"NAME"`
+	SQL      []string `name:"sql" sep:"none" help:"A CloudEvents SQL expression that must hold. May be repeated." placeholder:"EXPR"`
+	CEL      []string `name:"cel" sep:"none" help:"A CEL expression over the event and its data that must hold. May be repeated." placeholder:"EXPR"`
+}
+
+// compile turns the flags into types and filters.
+func (w wishes) compile() (types []string, filters []schemas.Filter, err error) {
+	for _, t := range w.Types {
+		if t == "all" {
+			types = nil
+			break
+		}
+		full, err := eventType(t)
+		if err != nil {
+			return nil, nil, err
+		}
+		types = append(types, full)
+	}
+	if len(w.Types) == 0 {
+		types = []string{schemas.TypeVulnerabilitiesChanged}
+	}
+	filters, err = notifier.FilterFromFlags(notifier.Flags{Severity: w.Severity, Fixable: w.Fixable, KEV: w.KEV, EPSS: w.EPSS})
+	if err != nil {
+		return nil, nil, wrongFlag(err)
+	}
+	var images, updaters []schemas.Filter
+	for _, i := range w.Images {
+		f, err := notifier.FilterFromFlags(notifier.Flags{Image: i})
+		if err != nil {
+			return nil, nil, wrongFlag(err)
+		}
+		images = append(images, f...)
+	}
+	for _, u := range w.Updaters {
+		f, err := notifier.FilterFromFlags(notifier.Flags{Updater: u})
+		if err != nil {
+			return nil, nil, wrongFlag(err)
+		}
+		updaters = append(updaters, f...)
+		if !strings.ContainsAny(u, "/*?") { // a set's updaters are named set/…
+			updaters = append(updaters, schemas.Filter{Prefix: map[string]string{"updater": u + "/"}})
+		}
+	}
+	filters = append(append(filters, anyOf(images)...), anyOf(updaters)...)
+	for _, s := range w.SQL {
+		filters = append(filters, schemas.Filter{SQL: s})
+	}
+	for _, s := range w.CEL {
+		filters = append(filters, schemas.Filter{CEL: s})
+	}
+	return types, filters, nil
+}
+
+// wrongFlag says which flag is wrong.
+func wrongFlag(err error) error {
+	refused, ok := errors.AsType[*notifier.Error](err)
+	if !ok || len(refused.Fields) == 0 {
+		return err
+	}
+	f := refused.Fields[0]
+	return usage("--%s %s; right would be: %s", strings.TrimPrefix(f.Pointer, "/"), f.Detail, f.Hint)
+}
+
+// anyOf is one filter that holds if any of these does.
+func anyOf(filters []schemas.Filter) []schemas.Filter {
+	if len(filters) < 2 {
+		return filters
+	}
+	return []schemas.Filter{{Any: filters}}
+}
+
+var shortTypes = map[string]string{
+	"vulnerabilities_changed": schemas.TypeVulnerabilitiesChanged,
+	"indexed":                 schemas.TypeManifestIndexed,
+	"index_failed":            schemas.TypeManifestIndexFailed,
+}
+
+// eventType completes a short event type.
+func eventType(t string) (string, error) {
+	if full, ok := shortTypes[t]; ok {
+		return full, nil
+	}
+	full := t
+	if !strings.HasPrefix(full, schemas.TypePrefix) {
+		full = schemas.TypePrefix + full
+	}
+	if !strings.HasSuffix(full, ".v1") {
+		full += ".v1"
+	}
+	if !slices.Contains(allTypes, full) {
+		return "", usage("%q is no event type: they are %s", t, strings.Join(allTypes, ", "))
+	}
+	return full, nil
+}
+
+var allTypes = []string{
+	schemas.TypeManifestIndexed, schemas.TypeManifestIndexFailed, schemas.TypeVulnerabilitiesChanged,
+	schemas.TypeUpdateCompleted, schemas.TypeUpdateFailed, schemas.TypeSubscriptionFailing,
+	schemas.TypeSubscriptionRecovered, schemas.TypeSubscriptionDisabled, schemas.TypeJobRejected, schemas.TypePing,
+}
+
+type subscribeCmd struct {
+	URL string `arg:"" help:"Where events go: https://…, amqps://…, stomp+ssl://… or nats://…"`
+	wishes
+	Name        string            `help:"A name for people." placeholder:"NAME"`
+	Key         string            `help:"Client key: subscribing again with it changes nothing and answers the first one." placeholder:"KEY"`
+	Secret      string            `help:"Signing secret (whsec_…); made and printed if absent." env:"TOCSIN_WEBHOOK_SECRET" placeholder:"SECRET"`
+	Mode        string            `help:"Content mode: structured, binary, batched or clair." enum:",structured,binary,batched,clair" default:""`
+	Granularity string            `help:"One event a manifest, or one digest a whole update." enum:",manifest,update" default:""`
+	Ordered     bool              `help:"One delivery at a time, in order."`
+	Rate        float64           `help:"At most so many deliveries a second." placeholder:"N"`
+	Header      map[string]string `help:"Header added to every delivery." placeholder:"NAME=VALUE"`
+	User        string            `help:"User of a broker." placeholder:"USER"`
+	Password    string            `help:"Password of a broker." env:"TOCSIN_SINK_PASSWORD" placeholder:"PASSWORD"`
+	Exchange    string            `help:"AMQP exchange." placeholder:"NAME"`
+	RoutingKey  string            `help:"AMQP routing key; {type}, {severity}, {updater}, {image} and {subject} are filled in." placeholder:"TEMPLATE"`
+	Destination string            `help:"STOMP destination." placeholder:"TEMPLATE"`
+	Subject     string            `help:"NATS subject." placeholder:"TEMPLATE"`
+	DryRun      bool              `help:"Only say what it would have matched."`
+}
+
+func (subscribeCmd) Help() string {
+	return `The flags become standard CloudEvents filters; all of them must hold. Webhooks are signed (Standard Webhooks): the
+secret is printed once, and ` + "`tocsin listen --secret`" + ` checks signatures.
+
+Examples:
+  tocsin subscribe https://example.com/hook --severity high --fixable --image 'registry/team/*'
+  tocsin subscribe https://example.com/hook --kev --epss 10 --name exploited
+  tocsin subscribe amqps://mq.example.com/ --exchange tocsin --routing-key '{severity}.{updater}' --user u
+  tocsin subscribe https://example.com/hook --cel 'data.added.exists(f, f.package.name == "openssl")' --dry-run`
+}
+
+func (c *subscribeCmd) subscription() (schemas.Subscription, error) {
+	types, filters, err := c.compile()
+	s := schemas.Subscription{
+		Name: c.Name, Key: c.Key, Sink: c.URL, Types: types, Filters: filters, Secret: c.Secret,
+		ProtocolSettings: schemas.ProtocolSettings{
+			Headers: c.Header, Exchange: c.Exchange, RoutingKey: c.RoutingKey, Destination: c.Destination, Subject: c.Subject,
+		},
+		Config: schemas.SubscriptionConfig{Mode: c.Mode, Granularity: c.Granularity, Ordered: c.Ordered},
+	}
+	if c.Rate > 0 {
+		s.Config.Rate = &schemas.Rate{PerSecond: c.Rate}
+	}
+	if c.User != "" {
+		s.SinkCredential = &schemas.SinkCredential{CredentialType: schemas.CredentialPlain, Identifier: c.User, Secret: c.Password}
+	}
+	if s.Protocol = notifier.ProtocolOf(c.URL); s.Protocol == "" && err == nil {
+		err = usage("%q is not a URL events can be sent to: it starts with https://, amqps://, stomp+ssl:// or nats://", c.URL)
+	}
+	return s, err
+}
+
+func (c *subscribeCmd) Run(e *env) error {
+	s, err := c.subscription()
+	if err != nil {
+		return err
+	}
+	cl, err := e.client()
+	if err != nil {
+		return err
+	}
+	dry, err := dryRun(cl, s)
+	if err != nil {
+		return err
+	}
+	if c.DryRun {
+		return e.print(dry, func() error { return e.printf("%s\n", dryLine(dry)) })
+	}
+	var made schemas.Subscription
+	if err := cl.call(http.MethodPost, "/subscriptions", nil, s, &made); err != nil {
+		return err
+	}
+	return e.print(made, func() error {
+		if err := e.printf("%s\n", made.ID); err != nil {
+			return err
+		}
+		e.notef("Subscribed %s. %s", made.Sink, dryLine(dry))
+		if c.Secret == "" && made.Secret != "" {
+			e.notef("Signing secret, shown this once: %s", e.notice.Bold(made.Secret))
+		}
+		e.notef("Try it: tocsin subscriptions test %s", made.ID)
+		return nil
+	})
+}
+
+func dryRun(cl *client, s schemas.Subscription) (v1.DryRun, error) {
+	var d v1.DryRun
+	err := cl.call(http.MethodPost, "/subscriptions/dry-run", url.Values{"events": {"500"}}, s, &d)
+	return d, err
+}
+
+func dryLine(d v1.DryRun) string {
+	if d.Events == 0 {
+		return "There are no events yet to try it on."
+	}
+	return fmt.Sprintf("It would have matched %d of the last %d events.", d.Matched, d.Events)
+}
