@@ -1,0 +1,250 @@
+// Package config reads Tocsin's configuration: one YAML file, then the
+// environment, over defaults that run everything on loopback.
+//
+// It guarantees that an unknown key, a value of the wrong kind and a value out
+// of its range are errors that name the key and, in a file, the line; and that
+// printing a configuration shows no secret ([Config.Print], and String and
+// LogValue of [Secret] and [URL]).
+//
+// It holds values only. It does not open, resolve or create anything, and it
+// does not know the packages that take the values.
+package config
+
+import (
+	"os"
+	"time"
+)
+
+// Config is everything that can be configured. Every key is also an
+// environment variable: TOCSIN_ and the key's path in capitals with underscores,
+// such as TOCSIN_DELIVERY_ALLOW_NETWORKS. A list is separated by commas there;
+// a mapping is YAML. With _FILE behind the name of a secret or URL, the variable
+// names a file that holds it.
+type Config struct {
+	Listen        string   `yaml:"listen" doc:"Address of the API, host:port; port 0 takes a free one."`
+	Introspection string   `yaml:"introspection" doc:"Address of metrics, health and profiles."`
+	PublicURL     URL      `yaml:"public_url" doc:"This server as others reach it, for links in events. Without it, the address of the API."`
+	DataDir       string   `yaml:"data_dir" doc:"Directory for everything that is kept outside of the database. As root /var/lib/tocsin, else tocsin in the user's data directory."`
+	Roles         []string `yaml:"roles" doc:"Roles to run: indexer, updater, matcher, notifier, delivery. Empty runs all."`
+
+	Database Database `yaml:"database"`
+	NATS     NATS     `yaml:"nats"`
+	Jobs     Jobs     `yaml:"jobs"`
+	Indexer  Indexer  `yaml:"indexer"`
+	Updaters Updaters `yaml:"updaters"`
+	Matcher  Matcher  `yaml:"matcher"`
+	Notifier Notifier `yaml:"notifier"`
+	Delivery Delivery `yaml:"delivery"`
+	Auth     Auth     `yaml:"auth"`
+	Secrets  Secrets  `yaml:"secrets"`
+	Log      Log      `yaml:"log"`
+}
+
+// Roles that a process can have.
+var Roles = []string{"indexer", "updater", "matcher", "notifier", "delivery"}
+
+// Database says where PostgreSQL is.
+type Database struct {
+	URL      URL   `yaml:"url" doc:"PostgreSQL server. Without one, a private cluster runs in the data directory."`
+	MaxConns int32 `yaml:"max_conns" doc:"Most connections of this process's main pool; delivery and each manifest being indexed have some beside it. 0: 4 or the number of CPUs, whichever is more."`
+}
+
+// NATS says where NATS is, or how the embedded server runs.
+type NATS struct {
+	URL             URL      `yaml:"url" doc:"NATS servers, separated by commas. Without one, a server with JetStream runs inside, its store in the data directory."`
+	Listen          string   `yaml:"listen" doc:"Address of the embedded server for others to publish to. Whoever can reach it may, unless user and password are set."`
+	User            string   `yaml:"user" doc:"User of the embedded server."`
+	Password        Secret   `yaml:"password" doc:"Password of the embedded server."`
+	MaxStore        Size     `yaml:"max_store" doc:"Most bytes of the embedded server's streams."`
+	CredentialsFile string   `yaml:"credentials_file" doc:"NATS credentials file for an external server."`
+	CAFile          string   `yaml:"ca_file" doc:"Certificate authorities to trust for an external server."`
+	CertFile        string   `yaml:"cert_file" doc:"Client certificate for an external server."`
+	KeyFile         string   `yaml:"key_file" doc:"Key of the client certificate."`
+	Replicas        int      `yaml:"replicas" doc:"Replicas of every stream; 3 on a JetStream cluster."`
+	IntakeMaxBytes  Size     `yaml:"intake_max_bytes" doc:"Most bytes of messages waiting to be recorded. Beyond it publishers get an error."`
+	EventsMaxBytes  Size     `yaml:"events_max_bytes" doc:"Most bytes of events kept in NATS; the oldest go first."`
+	EventsMaxAge    Duration `yaml:"events_max_age" doc:"How long events are kept in NATS."`
+}
+
+// Jobs says how manifest and update jobs are run.
+type Jobs struct {
+	MaxAttempts int      `yaml:"max_attempts" doc:"Attempts at a job before it is given up."`
+	MinBackoff  Duration `yaml:"min_backoff" doc:"Wait after the first failed attempt; it doubles with each."`
+	MaxBackoff  Duration `yaml:"max_backoff" doc:"Longest wait between attempts."`
+	KeepDone    Duration `yaml:"keep_done" doc:"How long jobs that are done stay listed."`
+	KeepFailed  Duration `yaml:"keep_failed" doc:"How long failed jobs stay listed."`
+}
+
+// Indexer says how images are indexed.
+type Indexer struct {
+	Concurrency        int       `yaml:"concurrency" doc:"Manifests this process indexes at a time."`
+	AllowNetworks      []Network `yaml:"allow_networks" doc:"Networks outside the public internet that registries and layers may be on, such as 10.0.0.0/8."`
+	InsecureRegistries []string  `yaml:"insecure_registries" doc:"Registries (host:port) that speak plain HTTP."`
+	Scanners           Scanners  `yaml:"scanners"`
+	MaxLayers          int       `yaml:"max_layers" doc:"Most layers of a manifest."`
+	MaxLayerSize       Size      `yaml:"max_layer_size" doc:"Most bytes of a layer as it is transferred."`
+	MaxUnpackedSize    Size      `yaml:"max_unpacked_size" doc:"Most bytes of a layer when it is unpacked."`
+	MaxEntries         int       `yaml:"max_entries" doc:"Most files in a layer."`
+	MaxUploads         Size      `yaml:"max_uploads" doc:"Most bytes of all uploaded layers together."`
+	LayerTimeout       Duration  `yaml:"layer_timeout" doc:"Longest transfer of a layer."`
+	StallTimeout       Duration  `yaml:"stall_timeout" doc:"Longest silence within a transfer."`
+	IndexTimeout       Duration  `yaml:"index_timeout" doc:"Longest attempt at a manifest."`
+	ResolveTimeout     Duration  `yaml:"resolve_timeout" doc:"Longest wait for a registry to say what a reference stands for."`
+}
+
+// Scanners is the configuration of claircore's scanners by kind and name, with
+// claircore's own keys.
+type Scanners struct {
+	Package Foreign `yaml:"package" doc:"Configuration of claircore's package scanners by name."`
+	Dist    Foreign `yaml:"dist" doc:"Configuration of claircore's distribution scanners by name."`
+	Repo    Foreign `yaml:"repo" doc:"Configuration of claircore's repository scanners by name, such as rhel-repository-scanner: {repo2cpe_mapping_file: …}."`
+	File    Foreign `yaml:"file" doc:"Configuration of claircore's file scanners by name."`
+}
+
+// Updaters says which feeds are followed.
+type Updaters struct {
+	Sets           []string          `yaml:"sets" doc:"Updater sets to run. Empty runs all of claircore's."`
+	Config         Foreign           `yaml:"config" doc:"claircore's own keys by set or by updater, such as osv: {url: …}."`
+	Schedules      map[string]string `yaml:"schedules" doc:"Cron specification by set, and of default."`
+	Concurrency    int               `yaml:"concurrency" doc:"Feeds parsed and stored at a time in this process; each is held in memory."`
+	SetConcurrency int               `yaml:"set_concurrency" doc:"Sets that run at a time in this process."`
+	Fetches        int               `yaml:"fetches" doc:"Updaters of one set that fetch at a time."`
+	AcceptEmpty    bool              `yaml:"accept_empty" doc:"Believe a feed that has become empty, instead of calling it failed."`
+	Limits         UpdateLimits      `yaml:"limits"`
+}
+
+// UpdateLimits bound what a feed may make this process do.
+type UpdateLimits struct {
+	Response Size     `yaml:"response" doc:"Most bytes of one response."`
+	Unpacked Size     `yaml:"unpacked" doc:"Most bytes a compressed file may unpack to; four times as much for rhel-vex."`
+	Entry    Size     `yaml:"entry" doc:"Most bytes one file in an archive may unpack to."`
+	Requests int64    `yaml:"requests" doc:"Most requests of one run of a set."`
+	Probes   int64    `yaml:"probes" doc:"Most of them that only look whether something exists."`
+	Stall    Duration `yaml:"stall" doc:"Longest silence of a server."`
+	Updater  Duration `yaml:"updater" doc:"Longest run of one updater."`
+	Set      Duration `yaml:"set" doc:"Longest run of a set."`
+}
+
+// Matcher says how findings are judged.
+type Matcher struct {
+	Names         []string `yaml:"names" doc:"Matchers of claircore to use, by name. Empty uses all."`
+	Config        Foreign  `yaml:"config" doc:"claircore's own keys by matcher."`
+	EPSSThreshold float64  `yaml:"epss_threshold" doc:"EPSS score, 0 to 1, whose crossing revises a finding."`
+	Retention     int      `yaml:"retention" doc:"Update operations kept of every updater, at least."`
+}
+
+// Notifier says what becomes of events.
+type Notifier struct {
+	Source    string   `yaml:"source" doc:"CloudEvents source of every event. Without it urn:tocsin:<instance>."`
+	EventSize Size     `yaml:"event_size" doc:"Most bytes of an event's data; longer lists are cut, with a link to the rest."`
+	Retention Duration `yaml:"retention" doc:"How long events are kept."`
+}
+
+// Delivery says how events reach their subscribers. What a subscription sets
+// itself goes before.
+type Delivery struct {
+	AllowNetworks []Network  `yaml:"allow_networks" doc:"Networks outside the public internet that targets may be on, such as 127.0.0.0/8."`
+	Schedule      []Duration `yaml:"schedule" doc:"Waits between attempts; after the last, a delivery is a dead letter."`
+	Jitter        float64    `yaml:"jitter" doc:"Share of each wait by which it may be shorter or longer, 0 to 1."`
+	Timeout       Duration   `yaml:"timeout" doc:"Longest attempt."`
+	Concurrency   int        `yaml:"concurrency" doc:"Attempts at a time for one subscription."`
+	Rate          float64    `yaml:"rate" doc:"Most messages a second for one subscription; 0 for no limit."`
+	Breaker       Breaker    `yaml:"breaker"`
+	Retention     Duration   `yaml:"retention" doc:"How long settled deliveries and their attempts are kept."`
+	Drain         Duration   `yaml:"drain" doc:"How long attempts under way may go on when the process stops."`
+	CacheSize     Size       `yaml:"cache_size" doc:"Memory for rendered events."`
+	Conns         int32      `yaml:"conns" doc:"Database connections of the delivery workers."`
+}
+
+// Breaker says when a target is left alone.
+type Breaker struct {
+	Failures     int      `yaml:"failures" doc:"Failures in a row that open a breaker."`
+	Ratio        float64  `yaml:"ratio" doc:"Share of failures within the window that opens it, 0 to 1."`
+	Window       Duration `yaml:"window" doc:"The time the ratio looks back."`
+	Minimum      int      `yaml:"minimum" doc:"Attempts within the window before the ratio counts."`
+	Open         Duration `yaml:"open" doc:"How long it stays open the first time; every failed probe doubles it."`
+	MaxOpen      Duration `yaml:"max_open" doc:"Longest it stays open before a probe."`
+	DisableAfter Duration `yaml:"disable_after" doc:"Time of nothing but failure after which the subscription is disabled; negative for never."`
+}
+
+// Auth says who may use the API beside the holders of Tocsin's tokens.
+type Auth struct {
+	PSK PSK `yaml:"psk"`
+}
+
+// PSK is the pre-shared key of Clair's clients.
+type PSK struct {
+	Key     Secret   `yaml:"key" doc:"Key, base64, with which clients of Clair's API sign their tokens (Clair's auth.psk.key)."`
+	Issuers []string `yaml:"iss" doc:"Issuers accepted beside Clair's own."`
+}
+
+// Secrets says how credentials are encrypted at rest.
+type Secrets struct {
+	Keys []Secret `yaml:"keys" doc:"Keys of 32 bytes, base64, that encrypt credentials in the database: the first encrypts, all decrypt. Without any, one is made in the data directory."`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  string `yaml:"level" doc:"debug, info, warn or error."`
+	Format string `yaml:"format" doc:"text, json, or auto: text on a terminal, else json."`
+}
+
+// Default is the configuration with nothing configured.
+func Default() Config {
+	return Config{
+		Listen:        "127.0.0.1:6060",
+		Introspection: "127.0.0.1:8089",
+		DataDir:       defaultDataDir(),
+		NATS: NATS{
+			Listen: "127.0.0.1:4222", MaxStore: 8 << 30, Replicas: 1,
+			IntakeMaxBytes: 1 << 30, EventsMaxBytes: 1 << 30, EventsMaxAge: days(7),
+		},
+		Jobs: Jobs{
+			MaxAttempts: 5, MinBackoff: Duration(5 * time.Second), MaxBackoff: Duration(10 * time.Minute),
+			KeepDone: days(7), KeepFailed: days(30),
+		},
+		Indexer: Indexer{
+			Concurrency: 2, MaxLayers: 500, MaxLayerSize: 4 << 30, MaxUnpackedSize: 16 << 30, MaxEntries: 1_000_000, MaxUploads: 64 << 30,
+			LayerTimeout: Duration(20 * time.Minute), StallTimeout: Duration(30 * time.Second),
+			IndexTimeout: Duration(time.Hour), ResolveTimeout: Duration(time.Minute),
+		},
+		Updaters: Updaters{
+			Concurrency: 1, SetConcurrency: 4, Fetches: 4,
+			Limits: UpdateLimits{
+				Response: 1 << 30, Unpacked: 16 << 30, Entry: 64 << 20, Requests: 50_000, Probes: 1_000,
+				Stall: Duration(time.Minute), Updater: Duration(time.Hour), Set: Duration(4 * time.Hour),
+			},
+		},
+		Matcher:  Matcher{EPSSThreshold: 0.1, Retention: 10},
+		Notifier: Notifier{EventSize: 256 << 10, Retention: days(90)},
+		Delivery: Delivery{
+			Schedule: []Duration{
+				Duration(5 * time.Second), Duration(30 * time.Second), Duration(2 * time.Minute), Duration(10 * time.Minute),
+				Duration(30 * time.Minute), Duration(2 * time.Hour), Duration(5 * time.Hour), Duration(10 * time.Hour),
+				Duration(14 * time.Hour), Duration(20 * time.Hour), Duration(24 * time.Hour),
+			},
+			Jitter: 0.2, Timeout: Duration(15 * time.Second), Concurrency: 16,
+			Breaker: Breaker{
+				Failures: 10, Ratio: 0.6, Window: Duration(time.Minute), Minimum: 20,
+				Open: Duration(10 * time.Second), MaxOpen: Duration(15 * time.Minute), DisableAfter: days(5),
+			},
+			Retention: days(30), Drain: Duration(10 * time.Second), CacheSize: 64 << 20, Conns: 6,
+		},
+		Log: Log{Level: "info", Format: "auto"},
+	}
+}
+
+func days(n int) Duration { return Duration(time.Duration(n) * 24 * time.Hour) }
+
+func defaultDataDir() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/tocsin"
+	}
+	if d := os.Getenv("XDG_DATA_HOME"); d != "" {
+		return d + "/tocsin"
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		return home + "/.local/share/tocsin"
+	}
+	return "tocsin-data"
+}
