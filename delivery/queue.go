@@ -120,7 +120,7 @@ type Queue struct {
 // New returns a queue over db. It starts nothing and registers its metrics.
 func New(db *pgxpool.Pool, o Options) *Queue {
 	o = o.withDefaults()
-	return &Queue{o: o, log: o.Logger, db: db, metrics: newMetrics(o.Registerer)}
+	return &Queue{o: o, log: o.Logger, db: db, metrics: newMetrics(o.Registerer), kick: make(chan struct{}, 1)}
 }
 
 // Run delivers until ctx ends, then lets attempts under way finish for up to
@@ -136,7 +136,6 @@ func (q *Queue) Run(ctx context.Context) error {
 	defer q.hot.Close()
 	q.id = uuid.Must(uuid.NewV7())
 	q.started = time.Now()
-	q.kick = make(chan struct{}, 1)
 	q.lanes = map[uuid.UUID]*lane{}
 	q.parked = map[uuid.UUID]int64{}
 	q.unseen = map[uuid.UUID]time.Time{}

@@ -18,7 +18,8 @@ CREATE TABLE tocsin.queue (
 CREATE INDEX queue_due ON tocsin.queue (subscription_id, next_attempt_at, id);
 CREATE INDEX queue_event ON tocsin.queue (event_id);
 
--- What became of every delivery. attempts counts those made; class is the last one's.
+-- What became of every delivery. attempts counts those made; class is the last one's. replayed_at says that the event was
+-- owed again later, by another delivery: a dead letter that was replayed is no longer one to look after.
 CREATE TABLE tocsin.delivery (
   id              uuid NOT NULL,
   event_id        uuid NOT NULL,
@@ -28,11 +29,12 @@ CREATE TABLE tocsin.delivery (
   class           text NOT NULL DEFAULT '',
   finished_at     timestamptz NOT NULL DEFAULT now(),
   replay_of       uuid,
+  replayed_at     timestamptz,
   PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 CREATE INDEX delivery_subscription ON tocsin.delivery (subscription_id, id);
 CREATE INDEX delivery_event ON tocsin.delivery (event_id);
-CREATE INDEX delivery_dead ON tocsin.delivery (subscription_id, id) WHERE state = 'dead';
+CREATE INDEX delivery_dead ON tocsin.delivery (subscription_id, id) WHERE state = 'dead' AND replayed_at IS NULL;
 
 -- One row an attempt. It lives in the partition of its delivery's moment and goes with it.
 CREATE TABLE tocsin.attempt (

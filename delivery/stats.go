@@ -1,0 +1,103 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Stats is how one subscription fares.
+type Stats struct {
+	Subscription uuid.UUID
+	Backlog      int           // deliveries pending
+	Oldest       time.Duration // age of the oldest of them; 0 when there is none
+	Dead         int           // dead letters, but for those replayed
+	Breaker      string        // "closed", "half-open" or "open"
+	OpenUntil    *time.Time    // when an open breaker lets the next probe through
+	FailingSince *time.Time    // since when its breaker has not been closed
+	Reason       string        // what opened it
+	// The attempts within the window asked for, and how long those took that
+	// were answered or timed out.
+	Attempts      int
+	Succeeded     int
+	P50, P95, P99 time.Duration
+	LastSuccess   *time.Time
+}
+
+// SuccessRate is the share of attempts that succeeded; 1 when there were none.
+func (s Stats) SuccessRate() float64 {
+	if s.Attempts == 0 {
+		return 1
+	}
+	return float64(s.Succeeded) / float64(s.Attempts)
+}
+
+const statsSQL = `
+WITH waiting AS (
+  SELECT subscription_id, count(*) AS backlog, min(id::text)::uuid AS oldest
+  FROM tocsin.queue WHERE @subs::uuid[] IS NULL OR subscription_id = ANY(@subs::uuid[]) GROUP BY subscription_id
+), tried AS (
+  SELECT subscription_id, count(*) AS attempts, count(*) FILTER (WHERE class = 'delivered') AS succeeded,
+    percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY ms) AS ms
+  FROM tocsin.attempt
+  WHERE at > now() - @window * INTERVAL '1 microsecond' AND delivery_id >= @lo
+    AND (@subs::uuid[] IS NULL OR subscription_id = ANY(@subs::uuid[]))
+  GROUP BY subscription_id
+), dead AS (
+  SELECT subscription_id, count(*) AS dead FROM tocsin.delivery
+  WHERE state = 'dead' AND replayed_at IS NULL AND (@subs::uuid[] IS NULL OR subscription_id = ANY(@subs::uuid[]))
+  GROUP BY subscription_id
+)
+SELECT s.id, coalesce(w.backlog, 0), w.oldest, coalesce(d.dead, 0), coalesce(l.breaker, 'closed'), l.not_before, l.failing_since,
+  coalesce(l.reason, ''), coalesce(t.attempts, 0), coalesce(t.succeeded, 0), t.ms,
+  (SELECT finished_at FROM tocsin.delivery x WHERE x.subscription_id = s.id AND x.state = 'delivered' ORDER BY x.id DESC LIMIT 1)
+FROM (
+  SELECT subscription_id AS id FROM waiting UNION SELECT subscription_id FROM tried UNION SELECT subscription_id FROM dead
+  UNION SELECT subscription_id FROM tocsin.lane WHERE @subs::uuid[] IS NULL OR subscription_id = ANY(@subs::uuid[])
+) s
+LEFT JOIN waiting w ON w.subscription_id = s.id
+LEFT JOIN tried t ON t.subscription_id = s.id
+LEFT JOIN dead d ON d.subscription_id = s.id
+LEFT JOIN tocsin.lane l ON l.subscription_id = s.id
+ORDER BY s.id`
+
+// oldestTried is the longest a delivery is tried: attempts within a window
+// belong to deliveries enqueued at most that long before it.
+const oldestTried = 30 * 24 * time.Hour
+
+// Stats returns how subscriptions fare, attempts of the last window
+// considered. subs, unless nil, are the only ones; one that was never owed
+// anything is left out.
+func (q *Queue) Stats(ctx context.Context, subs []uuid.UUID, window time.Duration) ([]Stats, error) {
+	now := time.Now()
+	rows, err := q.db.Query(ctx, statsSQL, pgx.NamedArgs{
+		"subs": subs, "window": window.Microseconds(), "lo": floor(now.Add(-window - oldestTried)),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("delivery statistics: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s Stats, err error) {
+		var (
+			oldest *uuid.UUID
+			ms     []float32
+		)
+		err = row.Scan(&s.Subscription, &s.Backlog, &oldest, &s.Dead, &s.Breaker, &s.OpenUntil, &s.FailingSince, &s.Reason,
+			&s.Attempts, &s.Succeeded, &ms, &s.LastSuccess)
+		if oldest != nil {
+			s.Oldest = max(now.Sub(moment(*oldest)), 0)
+		}
+		for i, p := range []*time.Duration{&s.P50, &s.P95, &s.P99} {
+			if i < len(ms) {
+				*p = time.Duration(float64(ms[i]) * float64(time.Millisecond))
+			}
+		}
+		return s, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("delivery statistics: %w", err)
+	}
+	return list, nil
+}
