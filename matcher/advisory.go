@@ -50,8 +50,8 @@ FROM (
 	insertAdvisories = `
 INSERT INTO tocsin.advisory (hash, severityrank, fixable, kev, epss, content)
 SELECT DISTINCT ON (s.hash) s.hash, tocsin.severity_rank(s.content->>'normalized_severity'), tocsin.fixable(s.content->>'fixed_in_version'),
-  (s.content->>'kev')::boolean, least(ceil((s.content->'epss'->>'score')::float8 * 100), 100)::smallint, s.content
-FROM said s
+  (s.content->>'kev')::boolean, ceil(CASE WHEN e.score > 1 THEN 1 WHEN e.score < 0 THEN 0 ELSE e.score END * 100)::smallint, s.content
+FROM said s CROSS JOIN LATERAL (SELECT (s.content->'epss'->>'score')::float8 AS score) e
 ON CONFLICT (hash) DO NOTHING`
 
 	// insertChangeFindings keeps those findings whose words differ in what a

@@ -22,7 +22,7 @@ CREATE TEMP TABLE affected_manifest (
 	insertAffectedOccurrences = `
 INSERT INTO affected_occurrence (occurrence, added, removed, revised, flags, epss)
 SELECT f.occurrence_id, count(*) FILTER (WHERE f.kind = 0), count(*) FILTER (WHERE f.kind = 1), count(*) FILTER (WHERE f.kind = 2),
-  coalesce(bit_or(1 << a.severityrank | a.fixable::integer << 6 | a.kev::integer << 7) FILTER (WHERE f.kind <> 1), 0),
+  coalesce(bit_or((1 << a.severityrank) | (a.fixable::integer << 6) | (a.kev::integer << 7)) FILTER (WHERE f.kind <> 1), 0),
   max(a.epss) FILTER (WHERE f.kind <> 1)
 FROM tocsin.change_finding f JOIN tocsin.advisory a ON a.id = f.advisory_id
 WHERE f.change_id = @change
