@@ -1,0 +1,27 @@
+# The image holds one static binary, the certificate authorities and nothing to
+# run a shell with. It runs as an unprivileged user.
+FROM golang:1.26-bookworm AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG VERSION=dev
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION}" -o /image/usr/bin/tocsin ./cmd/tocsin
+RUN mkdir -p /image/tmp /image/var/lib/tocsin /image/etc \
+ && chmod 1777 /image/tmp \
+ && echo 'tocsin:x:65532:65532:Tocsin:/var/lib/tocsin:/sbin/nologin' > /image/etc/passwd \
+ && echo 'tocsin:x:65532:' > /image/etc/group
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /image/usr /usr
+COPY --from=build /image/etc /etc
+COPY --from=build /image/tmp /tmp
+COPY --from=build --chown=65532:65532 /image/var/lib/tocsin /var/lib/tocsin
+ENV PATH=/usr/bin HOME=/var/lib/tocsin TOCSIN_DATA_DIR=/var/lib/tocsin TOCSIN_LISTEN=0.0.0.0:6060 TOCSIN_INTROSPECTION=0.0.0.0:8089
+USER 65532:65532
+VOLUME /var/lib/tocsin
+EXPOSE 6060 8089
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["/usr/bin/tocsin", "health"]
+ENTRYPOINT ["/usr/bin/tocsin"]
+CMD ["serve"]
