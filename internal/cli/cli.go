@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"tocsin.dev/tocsin/internal/config"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/internal/terminal"
 )
@@ -24,18 +24,6 @@ const (
 	ExitRefused     = 5 // the server refused the token
 )
 
-// ConfigSource says where the configuration comes from: a file and what the
-// command line sets over it.
-type ConfigSource struct {
-	File        string
-	DataDir     string
-	DatabaseURL string
-	NATSURL     string
-	Listen      string
-	LogLevel    string
-	Roles       []string
-}
-
 // DemoOptions are how to run the demo.
 type DemoOptions struct {
 	Keep bool // stay up afterwards
@@ -45,16 +33,13 @@ type DemoOptions struct {
 // Actions are what the program does besides talking to a server.
 type Actions struct {
 	// Serve runs until ctx ends.
-	Serve func(ctx context.Context, c ConfigSource) error
+	Serve func(ctx context.Context, c config.Config) error
 	// Migrate brings the database up to date and says what it did.
-	Migrate func(ctx context.Context, c ConfigSource, w io.Writer) error
-	// CheckConfig returns what is wrong with a configuration, and warnings.
-	CheckConfig func(c ConfigSource) (warnings []string, err error)
-	// PrintConfig writes the effective configuration as YAML, secrets redacted.
-	PrintConfig func(c ConfigSource, w io.Writer) error
-	// ExportUpdaters runs the updaters of the configuration and writes their
-	// data to w as an airgap archive, compressed by the ending of name.
-	ExportUpdaters func(ctx context.Context, c ConfigSource, sets []string, name string, w io.Writer, progress func(string)) error
+	Migrate func(ctx context.Context, c config.Config, w io.Writer) error
+	// ExportUpdaters runs the updaters of the configuration, only the named
+	// sets if any are named, and writes their data to w as an airgap archive,
+	// compressed by the ending of name.
+	ExportUpdaters func(ctx context.Context, c config.Config, sets []string, name string, w io.Writer, progress func(string)) error
 	// Demo shows the whole flow.
 	Demo    func(ctx context.Context, o DemoOptions, out io.Writer, style terminal.Style) error
 	Version v1.Version
@@ -145,7 +130,6 @@ func Main(ctx context.Context, args []string, s Streams, a Actions) int {
 			{Key: "hub", Title: "Events and subscribers:"},
 			{Key: "feeds", Title: "Feeds, work and access:"},
 		}),
-		kong.Vars{"dataDir": defaultDataDir()},
 	)
 	if err != nil {
 		fmt.Fprintln(s.Err, "tocsin: the command line is built wrongly:", err)
@@ -224,16 +208,10 @@ func usage(format string, args ...any) error {
 // notef tells the person something that is not a result.
 func (e *env) notef(format string, args ...any) { fmt.Fprintf(e.err, format+"\n", args...) }
 
-// defaultDataDir is where a server keeps its data unless told otherwise.
-func defaultDataDir() string {
-	if os.Geteuid() == 0 {
-		return "/var/lib/tocsin"
+// dataDir is where the server of this machine keeps its data.
+func (e *env) dataDir() string {
+	if e.global.DataDir != "" {
+		return e.global.DataDir
 	}
-	if d := os.Getenv("XDG_DATA_HOME"); d != "" {
-		return d + "/tocsin"
-	}
-	if home, err := os.UserHomeDir(); err == nil {
-		return home + "/.local/share/tocsin"
-	}
-	return "tocsin-data"
+	return config.Default().DataDir
 }

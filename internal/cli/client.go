@@ -36,10 +36,7 @@ type client struct {
 // client finds the server and the token: from flags and environment, else of
 // the server whose data directory is here.
 func (e *env) client() (*client, error) {
-	dir := e.global.DataDir
-	if dir == "" {
-		dir = defaultDataDir()
-	}
+	dir := e.dataDir()
 	server := e.global.Server
 	if server == "" {
 		server = runningIn(dir)

@@ -136,6 +136,10 @@ Example:
 }
 
 func (c *updExportCmd) Run(e *env) error {
+	cfg, err := c.valid(e)
+	if err != nil {
+		return err
+	}
 	out := e.out
 	if c.File != "-" {
 		f, err := os.Create(c.File)
@@ -146,8 +150,7 @@ func (c *updExportCmd) Run(e *env) error {
 		out = f
 	}
 	defer e.progressEnd()
-	err := e.actions.ExportUpdaters(e.ctx, c.source(e), c.Sets, c.File, out, func(s string) { e.progress("%s", s) })
-	if err != nil {
+	if err := e.actions.ExportUpdaters(e.ctx, cfg, c.Sets, c.File, out, func(s string) { e.progress("%s", s) }); err != nil {
 		return err
 	}
 	if f, ok := out.(*os.File); ok && c.File != "-" {

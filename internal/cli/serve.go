@@ -1,15 +1,20 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/goccy/go-yaml"
+
+	"tocsin.dev/tocsin/internal/config"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
 
@@ -21,8 +26,45 @@ type configFlags struct {
 	LogLevel    string `help:"debug, info, warn or error." env:"TOCSIN_LOG_LEVEL" placeholder:"LEVEL"`
 }
 
-func (f configFlags) source(e *env) ConfigSource {
-	return ConfigSource{File: f.Config, DataDir: e.global.DataDir, DatabaseURL: f.DatabaseURL, NATSURL: f.NATSURL, LogLevel: f.LogLevel}
+// ours are variables of the command line, which are no keys of a configuration.
+var ours = []string{"TOCSIN_CONFIG", "TOCSIN_SERVER", "TOCSIN_TOKEN", "TOCSIN_WEBHOOK_SECRET", "TOCSIN_SINK_PASSWORD"}
+
+// load reads the configuration: the file, the environment, then the flags. It
+// tells the person of warnings, and is not validated yet.
+func (f configFlags) load(e *env) (config.Config, error) {
+	environ := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains(ours, name)
+	})
+	c, warnings, err := config.Load(f.Config, environ)
+	if err != nil {
+		return c, &hinted{error: err, hint: "docs/operations.md lists every key; `tocsin config print` shows the effective ones."}
+	}
+	for _, w := range warnings {
+		e.notef("%s %s", e.notice.Warn("warning:"), w)
+	}
+	if e.global.DataDir != "" {
+		c.DataDir = e.global.DataDir
+	}
+	if f.DatabaseURL != "" {
+		c.Database.URL = config.NewURL(f.DatabaseURL)
+	}
+	if f.NATSURL != "" {
+		c.NATS.URL = config.NewURL(f.NATSURL)
+	}
+	if f.LogLevel != "" {
+		c.Log.Level = f.LogLevel
+	}
+	return c, nil
+}
+
+// valid is load for a command that is going to use the configuration.
+func (f configFlags) valid(e *env) (config.Config, error) {
+	c, err := f.load(e)
+	if err == nil {
+		err = c.Validate()
+	}
+	return c, err
 }
 
 type serveCmd struct {
@@ -34,7 +76,8 @@ type serveCmd struct {
 func (serveCmd) Help() string {
 	return `With no configuration at all it runs every role on loopback: the API on :6060, metrics and health on :8089,
 JetStream inside, and Postgres from --database-url or, without one, a private cluster from the Postgres binaries of this
-machine. Data is kept in ${dataDir} (--data-dir); the first API token is in the file token there.
+machine. Data is kept in /var/lib/tocsin as root, else in ~/.local/share/tocsin; the first API token is in the file
+token there.
 
 Examples:
   tocsin serve
@@ -43,9 +86,20 @@ Examples:
 }
 
 func (c *serveCmd) Run(e *env) error {
-	src := c.source(e)
-	src.Listen, src.Roles = c.Listen, c.Roles
-	return e.actions.Serve(e.ctx, src)
+	cfg, err := c.load(e)
+	if err != nil {
+		return err
+	}
+	if c.Listen != "" {
+		cfg.Listen = c.Listen
+	}
+	if len(c.Roles) > 0 {
+		cfg.Roles = c.Roles
+	}
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	return e.actions.Serve(e.ctx, cfg)
 }
 
 type migrateCmd struct{ configFlags }
@@ -55,7 +109,11 @@ func (migrateCmd) Help() string {
 }
 
 func (c *migrateCmd) Run(e *env) error {
-	return e.actions.Migrate(e.ctx, c.source(e), e.out)
+	cfg, err := c.valid(e)
+	if err != nil {
+		return err
+	}
+	return e.actions.Migrate(e.ctx, cfg, e.out)
 }
 
 type configCmd struct {
@@ -65,27 +123,41 @@ type configCmd struct {
 
 type configCheckCmd struct{ configFlags }
 
+func (configCheckCmd) Help() string {
+	return "Examples:\n  tocsin config check --config /etc/tocsin.yaml\n  TOCSIN_DELIVERY_TIMEOUT=5s tocsin config check"
+}
+
 func (c *configCheckCmd) Run(e *env) error {
-	src := c.source(e)
-	warnings, err := e.actions.CheckConfig(src)
-	for _, w := range warnings {
-		e.notef("%s %s", e.notice.Warn("warning:"), w)
-	}
-	if err != nil {
+	if _, err := c.valid(e); err != nil {
 		return err
 	}
-	name := src.File
+	name := c.Config
 	if name == "" {
-		name = "the default configuration"
+		name = "the configuration without a file"
 	}
-	return e.print(map[string]any{"ok": true, "warnings": len(warnings)}, func() error {
-		return e.printf("%s is fine\n", name)
-	})
+	return e.print(map[string]bool{"ok": true}, func() error { return e.printf("%s is fine\n", name) })
 }
 
 type configPrintCmd struct{ configFlags }
 
-func (c *configPrintCmd) Run(e *env) error { return e.actions.PrintConfig(c.source(e), e.out) }
+func (c *configPrintCmd) Run(e *env) error {
+	cfg, err := c.load(e)
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if err := cfg.Print(&text); err != nil {
+		return err
+	}
+	out := text.Bytes()
+	if e.json {
+		if out, err = yaml.YAMLToJSON(out); err != nil {
+			return fmt.Errorf("print configuration: %w", err)
+		}
+	}
+	_, err = e.out.Write(out)
+	return err
+}
 
 type versionCmd struct{}
 
@@ -137,11 +209,7 @@ func (c *healthCmd) address(e *env) string {
 	if c.Introspection != "" {
 		return c.Introspection
 	}
-	dir := e.global.DataDir
-	if dir == "" {
-		dir = defaultDataDir()
-	}
-	if b, err := os.ReadFile(filepath.Join(dir, "run.json")); err == nil && e.global.Server == "" {
+	if b, err := os.ReadFile(filepath.Join(e.dataDir(), "run.json")); err == nil && e.global.Server == "" {
 		if a := introspectionOf(b); a != "" {
 			return a
 		}
