@@ -71,6 +71,9 @@ func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (done *feed,
 		}
 		return nil
 	})
+	if err == nil && done != nil {
+		e.opts.Committed()
+	}
 	return done, err
 }
 
