@@ -79,6 +79,7 @@ func TestDatabaseConnectionsCut(t *testing.T) {
 		if _, err := h.pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`); err != nil {
 			t.Fatal(err)
 		}
+		h.pool.Reset() // the test's own connections were cut too
 	}
 	h.settled(sub, "delivered", 500)
 	for _, id := range s.ids() {

@@ -14,6 +14,8 @@
 //  4. With -isolation, does 3 at eight targets, then again with a hanging one
 //     and one that answers 500 beside them.
 //
+// With -chaos it kills things instead: see [bench.chaos].
+//
 // The last line is meant for machines. Events are read from a table as the
 // event log would have them.
 package main
@@ -53,14 +55,18 @@ func main() {
 	flag.BoolVar(&o.isolation, "isolation", true, "also measure next to a hanging and a failing target")
 	flag.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the throughput run")
 	flag.BoolVar(&o.stats, "stats", false, "print what PostgreSQL's statements took (needs pg_stat_statements)")
+	flag.DurationVar(&o.chaos, "chaos", 0, "kill replicas, PostgreSQL and NATS for this long instead of measuring")
 	sinks := flag.Int("sinks", 0, "internal: be the sinks, this many of them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if *sinks > 0 {
+	switch text := os.Getenv(replicaEnv); {
+	case text != "":
+		err = runReplica(ctx, text)
+	case *sinks > 0:
 		err = serveSinks(ctx, *sinks)
-	} else {
+	default:
 		err = run(ctx, o)
 	}
 	if err != nil {
@@ -72,6 +78,7 @@ func main() {
 type options struct {
 	events, targets, bytes int
 	paced                  time.Duration
+	chaos                  time.Duration
 	isolation, stats       bool
 	profile                string
 }
@@ -104,9 +111,12 @@ func run(ctx context.Context, o options) (err error) {
 		settings["shared_preload_libraries"] = "pg_stat_statements"
 	}
 	cluster := postgres.PrivateCluster(postgres.ClusterOptions{Dir: dir + "/postgres", Logger: log, Settings: settings})
-	nats := bus.Embedded(bus.ServerOptions{Dir: dir + "/nats", Listen: "127.0.0.1:0", Logger: log})
 	running.Go(func() { err = errors.Join(err, cluster.Run(services)) })
-	running.Go(func() { err = errors.Join(err, nats.Run(services)) })
+	nats, err := newNATS(services, dir+"/nats", log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, nats.end()) }()
 	url, err := cluster.URL(ctx)
 	if err != nil {
 		return err
@@ -119,12 +129,15 @@ func run(ctx context.Context, o options) (err error) {
 	if err := postgres.Migrate(ctx, b.pool, log); err != nil {
 		return err
 	}
-	if b.bus, err = nats.Connect(ctx, bus.Options{}); err != nil {
+	if b.bus, err = bus.Connect(ctx, nats.url(), bus.Options{}); err != nil {
 		return err
 	}
 	defer b.bus.Close()
 	if b.world, err = newWorld(ctx, b.pool, o.bytes); err != nil {
 		return err
+	}
+	if o.chaos > 0 {
+		return b.chaos(ctx, dir, o.chaos, cluster, nats, log)
 	}
 	if b.sinks, err = startSinks(max(o.targets, 10)); err != nil {
 		return err

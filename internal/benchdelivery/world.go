@@ -63,28 +63,23 @@ func (w *world) event(id uuid.UUID, at time.Time, data []byte) event.Event {
 
 // subscribe makes a subscription for each sink.
 func (w *world) subscribe(sinks ...string) []uuid.UUID {
-	secret := "whsec_" + base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	ids := make([]uuid.UUID, len(sinks))
 	for i, s := range sinks {
 		ids[i] = uuid.Must(uuid.NewV7())
-		w.subs[ids[i]] = schemas.Target{
-			Subscription: schemas.Subscription{
-				ID: ids[i].String(), Sink: s, Protocol: schemas.ProtocolHTTP, State: schemas.StateActive, Version: 1,
-			},
-			SigningSecrets: []string{secret},
-		}
+		w.add(ids[i], s)
 	}
 	return ids
 }
 
-// remove deletes subscriptions.
-func (w *world) remove(ids []uuid.UUID) {
+// add makes a subscription.
+func (w *world) add(id uuid.UUID, sink string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, id := range ids {
-		delete(w.subs, id)
+	w.subs[id] = schemas.Target{
+		Subscription: schemas.Subscription{
+			ID: id.String(), Sink: sink, Protocol: schemas.ProtocolHTTP, State: schemas.StateActive, Version: 1,
+		},
+		SigningSecrets: []string{"whsec_" + base64.StdEncoding.EncodeToString([]byte("0123456789abcdef0123456789abcdef"))},
 	}
 }
 
