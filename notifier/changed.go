@@ -2,7 +2,6 @@ package notifier
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -93,14 +92,6 @@ func (l *Log) ManifestsChanged(ctx context.Context, tx pgx.Tx, changeID int64, u
 		return 0, err
 	}
 	return n, nil
-}
-
-// uuidFloor is the smallest version 7 UUID of a millisecond.
-func uuidFloor(ms int64) uuid.UUID {
-	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:8], uint64(ms)<<16|0x7000)
-	id[8] = 0x80
-	return id
 }
 
 // change is the work of one ManifestsChanged.

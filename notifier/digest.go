@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/schemas"
@@ -80,10 +79,7 @@ func (d *digest) record(ctx context.Context, l *Log, changeID int64, update sche
 	for i, m := range d.Manifests {
 		data.Manifests[i] = *m
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, fmt.Errorf("notifier: event id: %w", err)
-	}
+	id := newID(l.Now())
 	data.Links.All = l.PublicURL + "/api/v1/events/" + id.String() + "/manifests"
 	r, err := l.newRecord(ctx, schemas.TypeManifestsChanged, "", x, data)
 	if err != nil {

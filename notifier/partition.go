@@ -26,6 +26,8 @@ const strayEvents = `SELECT EXISTS (SELECT FROM tocsin.event_default WHERE id >=
 
 const dropStray = `DELETE FROM tocsin.event_default WHERE id < tocsin.uuidv7_floor(@before)`
 
+const dropDeletions = `DELETE FROM tocsin.notification_deleted WHERE event_id < tocsin.uuidv7_floor(@before)`
+
 // runPartitions keeps the partitions until ctx ends: at once, then hourly.
 func (l *Log) runPartitions(ctx context.Context) error {
 	tick := time.NewTicker(time.Hour)
@@ -123,8 +125,10 @@ func dropPartitions(ctx context.Context, tx pgx.Tx, names []string, before time.
 			return fmt.Errorf("notifier: drop partition %s: %w", n, err)
 		}
 	}
-	if _, err := tx.Exec(ctx, dropStray, pgx.NamedArgs{"before": before}); err != nil {
-		return fmt.Errorf("notifier: drop old events: %w", err)
+	for _, statement := range []string{dropStray, dropDeletions} {
+		if _, err := tx.Exec(ctx, statement, pgx.NamedArgs{"before": before}); err != nil {
+			return fmt.Errorf("notifier: drop old events: %w", err)
+		}
 	}
 	return nil
 }

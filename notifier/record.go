@@ -2,6 +2,7 @@ package notifier
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -75,17 +76,38 @@ func (l *Log) newRecord(ctx context.Context, typ, subject string, x schemas.Exte
 	if err != nil {
 		return nil, fmt.Errorf("notifier: data of %s: %w", typ, err)
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, fmt.Errorf("notifier: event id: %w", err)
-	}
 	if x.Severity == nil {
 		x.Severity = severityName(x.SeverityRank)
 	}
+	now := l.Now().UTC()
+	id := newID(now)
 	return &record{id: id, Event: filter.Event{
 		ID: id.String(), Source: source, Type: typ, Subject: subject, DataSchema: l.dataSchema(typ),
-		TraceParent: traceParent(ctx), Time: l.Now().UTC().Truncate(time.Microsecond), Extensions: x, Data: text,
+		TraceParent: traceParent(ctx), Time: now.Truncate(time.Microsecond), Extensions: x, Data: text,
 	}}, nil
+}
+
+// newID is a version 7 UUID of a moment: milliseconds, twelve bits of their
+// fraction, random bits (RFC 9562, section 6.2, method 3).
+func newID(at time.Time) uuid.UUID {
+	id := uuid.New()
+	floor := uuidFloor(at.UnixMilli())
+	copy(id[:6], floor[:6])
+	fraction := at.Nanosecond() % 1e6 * 4096 / 1e6
+	id[6], id[7] = 0x70|byte(fraction>>8), byte(fraction)
+	return id
+}
+
+// uuidFloor is the smallest version 7 UUID of a millisecond; of one before 1970
+// the smallest of all.
+func uuidFloor(ms int64) uuid.UUID {
+	var id uuid.UUID
+	if ms < 0 {
+		return id
+	}
+	binary.BigEndian.PutUint64(id[:8], uint64(ms)<<16|0x7000)
+	id[8] = 0x80
+	return id
 }
 
 // traceParent is the W3C trace context of ctx, "" without a span.

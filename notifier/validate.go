@@ -177,7 +177,7 @@ func ProtocolOf(sink string) string {
 
 func (c *checker) sink(pointer, sink string, spec *schemas.Subscription) {
 	known, ok := schemes[spec.Protocol]
-	if !ok {
+	if !ok && spec.Protocol != "" {
 		if pointer == "/sink" {
 			c.refuse("/protocol", "HTTP, AMQP, STOMP or NATS", "is %q", clip(spec.Protocol))
 		}
@@ -196,7 +196,9 @@ func (c *checker) sink(pointer, sink string, spec *schemas.Subscription) {
 		c.refuse(pointer, "", "is not a URL")
 		return
 	}
-	if _, ok := known[u.Scheme]; !ok {
+	if !ok {
+		c.refuse("/protocol", "HTTP, AMQP, STOMP or NATS", "is missing, and the scheme %q does not say which it is", clip(u.Scheme))
+	} else if _, ok := known[u.Scheme]; !ok {
 		c.refuse(pointer, "schemes: "+strings.Join(sortedKeys(known), ", "), "the scheme %q is not one of %s", clip(u.Scheme), spec.Protocol)
 	}
 	if u.User != nil {

@@ -1,0 +1,317 @@
+package notifier
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/schemas"
+)
+
+func TestListSelects(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
+	w := newWorld(t, func(o *Options) { o.Now = func() time.Time { return now } })
+	w.manifests(t, 12)
+	w.mustChange(t, 1)
+	w.tx(t, func(tx pgx.Tx) error { return w.UpdateCompleted(t.Context(), tx, schemas.UpdateCompleted{Update: osv}) })
+	digest := "sha256:" + strings.Repeat("0", 63) + "4"
+	for _, tc := range []struct {
+		q EventQuery
+		n int
+	}{
+		{EventQuery{}, 14},
+		{EventQuery{Types: []string{schemas.TypeUpdateCompleted, schemas.TypeManifestsChanged}}, 2},
+		{EventQuery{Subject: digest}, 1},
+		{EventQuery{Subject: "sha256:00"}, 0},
+		{EventQuery{Image: "registry/team1/*"}, 4},
+		{EventQuery{Image: "*:1?"}, 3},
+		{EventQuery{Image: "%"}, 0},
+		{EventQuery{Updater: "osv/go", MinRank: 5}, 3}, // two manifests and the digest
+		{EventQuery{Since: now.Add(time.Minute)}, 0},
+		{EventQuery{Since: now, Until: now.Add(time.Minute)}, 14},
+		{EventQuery{Until: now}, 0},
+	} {
+		page, err := w.List(t.Context(), tc.q)
+		if err != nil || len(page.Items) != tc.n {
+			t.Errorf("%+v: %d events, %v, want %d", tc.q, len(page.Items), err, tc.n)
+		}
+	}
+	seen := map[string]bool{}
+	last := ""
+	for q := (EventQuery{Limit: 5}); ; {
+		page, err := w.List(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page.Items {
+			if seen[e.ID()] || last != "" && e.ID() > last {
+				t.Errorf("%s again or out of order", e.ID())
+			}
+			seen[e.ID()], last = true, e.ID()
+		}
+		if q.Cursor = page.Next; q.Cursor == "" {
+			break
+		}
+	}
+	if len(seen) != 14 {
+		t.Errorf("%d events in pages", len(seen))
+	}
+	if _, err := w.List(t.Context(), EventQuery{Cursor: "x"}); err == nil {
+		t.Error("a nonsensical cursor was taken")
+	}
+	if _, err := w.Event(t.Context(), uuid.New()); !errors.Is(err, ErrNotFound) {
+		t.Errorf("no such event: %v", err)
+	}
+}
+
+// TestDataIsCut renders an event with far more findings than fit.
+func TestDataIsCut(t *testing.T) {
+	t.Parallel()
+	const limit = 64 << 10
+	w := newWorld(t, func(o *Options) { o.DataLimit = limit })
+	w.manifests(t, 1)
+	s := w.webhook(t, nil)
+	err := pgx.BeginFunc(t.Context(), w.Pool, func(tx pgx.Tx) error {
+		if err := affected(t.Context(), tx); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(t.Context(), `UPDATE affected_manifest SET inventory_id = 230, added = 230`); err != nil {
+			return err
+		}
+		_, err := w.ManifestsChanged(t.Context(), tx, 1, osv)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := w.owed.of(t, s.ID)[0]
+	e, err := w.Event(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	validateEvent(t, e)
+	if n := len(e.Data()); n > limit || n < limit-2048 {
+		t.Errorf("%d bytes, want just under %d", n, limit)
+	}
+	var d schemas.VulnerabilitiesChanged
+	if err := json.Unmarshal(e.Data(), &d); err != nil {
+		t.Fatal(err)
+	}
+	if !d.Truncated || d.Counts.Added != 230 || len(d.Added) < 40 || d.Added[0].NormalizedSeverity != "Critical" {
+		t.Errorf("%d findings, truncated %t, counts %+v", len(d.Added), d.Truncated, d.Counts)
+	}
+	if want := "https://tocsin.example/api/v1/events/" + e.ID() + "/findings"; d.Links.All != want {
+		t.Errorf("links %+v", d.Links)
+	}
+	n := 0
+	for cursor := ""; ; {
+		page, err := w.Findings(t.Context(), id, "", cursor, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range page.Items {
+			if f.Kind != "added" || f.Finding.(schemas.Finding).ID != fmt.Sprintf("CVE-2026-%04d", n) {
+				t.Fatalf("finding %d: %+v", n, f)
+			}
+			n++
+		}
+		if cursor = page.Next; cursor == "" {
+			break
+		}
+	}
+	if n != 230 {
+		t.Errorf("%d findings in pages", n)
+	}
+	if page, err := w.Findings(t.Context(), id, "removed", "", 0); err != nil || len(page.Items) != 0 {
+		t.Errorf("removed: %+v, %v", page, err)
+	}
+	for _, bad := range []struct{ kind, cursor string }{{"x", ""}, {"", "-1"}, {"", "x"}} {
+		if _, err := w.Findings(t.Context(), id, bad.kind, bad.cursor, 0); err == nil {
+			t.Errorf("%+v: taken", bad)
+		}
+	}
+	again, err := w.Event(t.Context(), id)
+	if err != nil || string(again.Data()) != string(e.Data()) {
+		t.Errorf("reads differently the second time (%v)", err)
+	}
+}
+
+func TestFitKeepsTheMostSevereOfAllLists(t *testing.T) {
+	t.Parallel()
+	f := func(severity string) schemas.Finding {
+		return schemas.Finding{ID: severity, NormalizedSeverity: severity, Description: strings.Repeat("x", 500)}
+	}
+	d := schemas.VulnerabilitiesChanged{
+		Added:   []schemas.Finding{f("Medium"), f("Low")},
+		Removed: []schemas.Finding{f("Critical"), f("Low")},
+		Revised: []schemas.RevisedFinding{{Finding: f("High")}, {Finding: f("Unknown")}},
+	}
+	whole, err := fit(d, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for limit := len(whole); limit > 900; limit -= 100 {
+		text, err := fit(d, limit)
+		if err != nil || len(text) > limit {
+			t.Fatalf("%d bytes over %d, %v", len(text), limit, err)
+		}
+		var got schemas.VulnerabilitiesChanged
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		var kept []string
+		for _, x := range got.Removed {
+			kept = append(kept, x.ID)
+		}
+		for _, x := range got.Revised {
+			kept = append(kept, x.ID)
+		}
+		for _, x := range got.Added {
+			kept = append(kept, x.ID)
+		}
+		all := strings.Join(kept, " ")
+		if got.Truncated == (len(kept) == 6) {
+			t.Errorf("%d kept, truncated %t", len(kept), got.Truncated)
+		}
+		if len(kept) == 3 && all != "Critical High Medium" || len(kept) == 2 && all != "Critical High" {
+			t.Errorf("limit %d keeps %s", limit, all)
+		}
+	}
+}
+
+func TestSelectAndDryRun(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Add(-3 * time.Hour)
+	w := newWorld(t, func(o *Options) { o.Now = func() time.Time { return now } })
+	w.manifests(t, 30)
+	w.mustChange(t, 1)
+	noon := now.Add(time.Minute)
+	now = now.Add(time.Hour)
+	w.mustChange(t, 2)
+	digests := func(s *schemas.Subscription) { s.Config.Granularity = schemas.GranularityUpdate }
+	for _, tc := range []struct {
+		change  func(*schemas.Subscription)
+		filters []schemas.Filter
+		since   time.Time
+		until   time.Time
+		want    int
+		dry     int
+	}{
+		{nil, nil, time.Time{}, time.Time{}, 60, 60},
+		{digests, nil, noon, time.Time{}, 1, 60},
+		{nil, nil, noon, time.Time{}, 30, 60},
+		{nil, nil, time.Time{}, noon, 30, 60},
+		{nil, []schemas.Filter{{SQL: "severityrank >= 5"}}, noon, time.Time{}, 5, 10},
+		{nil, []schemas.Filter{{CEL: `data.added.exists(f, f.package.name == "pkg7")`}}, noon, time.Time{}, 1, 2},
+	} {
+		s := w.webhook(t, tc.change, tc.filters...)
+		n := 0
+		last := uuid.Nil
+		for id, err := range w.Select(t.Context(), uuid.MustParse(s.ID), tc.since, tc.until) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if id.String() <= last.String() {
+				t.Errorf("%s after %s", id, last)
+			}
+			n, last = n+1, id
+		}
+		if n != tc.want {
+			t.Errorf("%v since %s until %s: %d, want %d", tc.filters, tc.since, tc.until, n, tc.want)
+		}
+		dry, err := w.DryRun(t.Context(), schemas.Subscription{Filters: tc.filters, Config: s.Config}, 0)
+		if err != nil || dry.Events != 62 || dry.Matched != tc.dry || len(dry.Sample) != min(tc.dry, dryRunSample) {
+			t.Errorf("%v: dry run %+v, %v, want %d of 62", tc.filters, dry, err, tc.dry)
+		}
+	}
+	if dry, err := w.DryRun(t.Context(), schemas.Subscription{}, 7); err != nil || dry.Events != 7 {
+		t.Errorf("of seven: %+v, %v", dry, err)
+	}
+	if _, err := w.DryRun(t.Context(), schemas.Subscription{Filters: []schemas.Filter{{SQL: "x"}}}, 7); err == nil {
+		t.Error("a dry run of a broken filter")
+	}
+	for _, err := range w.Select(t.Context(), uuid.New(), time.Time{}, time.Time{}) {
+		if !errors.Is(err, ErrNotFound) {
+			t.Errorf("no such subscription: %v", err)
+		}
+	}
+}
+
+// TestSelectFindsTheDigestsOfASubscription replays digests.
+func TestSelectFindsTheDigestsOfASubscription(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.manifests(t, 30)
+	digests := func(s *schemas.Subscription) { s.Config.Granularity = schemas.GranularityUpdate }
+	all, some := w.webhook(t, digests), w.webhook(t, digests, exactly("fixable", "true"))
+	clair := w.webhook(t, func(s *schemas.Subscription) { digests(s); s.Config.Mode = schemas.ModeClair })
+	w.mustChange(t, 1)
+	w.mustChange(t, 2)
+	for _, s := range []schemas.Subscription{all, some, clair} {
+		want := w.owed.of(t, s.ID)
+		var got []uuid.UUID
+		for id, err := range w.Select(t.Context(), uuid.MustParse(s.ID), time.Time{}, time.Time{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, id)
+		}
+		if len(want) != 2 || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%v: selected %v, was owed %v", s.Filters, got, want)
+		}
+	}
+}
+
+func TestPartitions(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 23, 0, 0, 0, time.UTC)
+	w := newWorld(t, func(o *Options) {
+		o.Now = func() time.Time { return now }
+		o.Retention = 10 * 24 * time.Hour
+	})
+	w.manifests(t, 5)
+	w.mustChange(t, 1) // nothing has been partitioned yet
+	partitions := func() int {
+		return w.count(t, `SELECT count(*) FROM pg_inherits WHERE inhparent = 'tocsin.event'::regclass`)
+	}
+	where := func(table string) int { return w.count(t, `SELECT count(*) FROM tocsin.`+table) }
+	if err := w.Partition(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Partition(t.Context()); err != nil { // again: nothing to do
+		t.Fatal(err)
+	}
+	if n := partitions(); n != 9 {
+		t.Errorf("%d partitions, want today, seven days and the default", n)
+	}
+	if a, b := where("event_20260301"), where("event_default"); a != 6 || b != 0 {
+		t.Errorf("%d events in the day's partition, %d in the default", a, b)
+	}
+	now = now.Add(48 * time.Hour)
+	w.mustChange(t, 2)
+	if n := where("event_20260303"); n != 6 {
+		t.Errorf("%d events in the day's partition", n)
+	}
+	page, err := w.List(t.Context(), EventQuery{Types: []string{schemas.TypeVulnerabilitiesChanged}})
+	if err != nil || len(page.Items) != 10 {
+		t.Fatalf("%d events, %v", len(page.Items), err)
+	}
+	now = now.Add(9*24*time.Hour - time.Minute)
+	if err := w.Partition(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	page, err = w.List(t.Context(), EventQuery{Types: []string{schemas.TypeVulnerabilitiesChanged}})
+	if err != nil || len(page.Items) != 5 {
+		t.Errorf("%d events after ten days, %v", len(page.Items), err)
+	}
+	if n := w.count(t, `SELECT count(*) FROM pg_class WHERE relname = 'event_20260301'`); n != 0 {
+		t.Error("the old partition is still there")
+	}
+}

@@ -1,0 +1,158 @@
+package notifier
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/bus/bustest"
+	"tocsin.dev/tocsin/schemas"
+)
+
+var _ Publisher = (*bus.Bus)(nil)
+var _ Waker = (*bus.Bus)(nil)
+
+// flaky publishes on a real bus, but fails as told.
+type flaky struct {
+	Publisher
+	mu   sync.Mutex
+	fail func(n int) (before, after error)
+	n    int
+}
+
+func (f *flaky) Publish(ctx context.Context, subject, id string, data []byte) error {
+	f.mu.Lock()
+	n := f.n
+	f.n++
+	before, after := f.fail(n)
+	f.mu.Unlock()
+	if before != nil {
+		return before
+	}
+	return errors.Join(f.Publisher.Publish(ctx, subject, id, data), after)
+}
+
+// published reads the stream of events from its start: n messages by id, and
+// whatever follows them at once.
+func published(t *testing.T, b *bus.Bus, n int) map[string]event.Event {
+	t.Helper()
+	js, err := jetstream.New(b.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := js.OrderedConsumer(t.Context(), bus.StreamEvents, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]event.Event{}
+	for {
+		wait := 10 * time.Second
+		if len(out) >= n {
+			wait = 50 * time.Millisecond
+		}
+		m, err := c.Next(jetstream.FetchMaxWait(wait))
+		if err != nil {
+			return out
+		}
+		var e event.Event
+		if err := json.Unmarshal(m.Data(), &e); err != nil {
+			t.Fatal(err)
+		}
+		if _, dup := out[e.ID()]; dup {
+			t.Errorf("event %s twice", e.ID())
+		}
+		if want := "tocsin.events." + e.Type()[len(schemas.TypePrefix):]; m.Subject() != want || m.Headers().Get("Nats-Msg-Id") != e.ID() {
+			t.Errorf("%s on subject %s with message id %s", e.ID(), m.Subject(), m.Headers().Get("Nats-Msg-Id"))
+		}
+		out[e.ID()] = e
+	}
+}
+
+// TestOutboxReachesTheStreamOnce relays on two replicas while publishing fails
+// now and then, before and after the message was stored, and one replica is
+// stopped in the middle.
+func TestOutboxReachesTheStreamOnce(t *testing.T) {
+	t.Parallel()
+	b := bustest.New(t)
+	var gate sync.Once
+	reached := make(chan struct{})
+	publisher := &flaky{Publisher: b, fail: func(n int) (before, after error) {
+		if n == 150 {
+			gate.Do(func() { close(reached) })
+		}
+		switch n % 10 {
+		case 3:
+			return errors.New("no responders"), nil
+		case 6:
+			return nil, errors.New("the acknowledgement was lost")
+		}
+		return nil, nil
+	}}
+	with := func(o *Options) { o.Publisher, o.Waker = publisher, b }
+	w := newWorld(t, with)
+	w.manifests(t, 400)
+	w.mustChange(t, 1)
+	w.tx(t, func(tx pgx.Tx) error { return w.UpdateCompleted(t.Context(), tx, schemas.UpdateCompleted{Update: osv}) })
+
+	ended := make(chan error, 2)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() { ended <- w.Run(ctx) }()
+	second, stopSecond := context.WithCancel(t.Context())
+	go func() { ended <- replica(t, w.Pool, with).Run(second) }()
+	<-reached
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	until(t, "an empty outbox", func() bool { return w.count(t, `SELECT count(*) FROM tocsin.outbox`) == 0 })
+	stopSecond()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	got := published(t, b, 402)
+	if len(got) != 402 {
+		t.Errorf("%d events in the stream, want 400, their digest and the update", len(got))
+	}
+	for _, e := range got {
+		if e.Type() != schemas.TypeVulnerabilitiesChanged {
+			validateEvent(t, e)
+		}
+	}
+}
+
+func TestRelayOutlivesTheServer(t *testing.T) {
+	t.Parallel()
+	s := bustest.NewServer(t)
+	b := s.Connect()
+	w := newWorld(t, func(o *Options) { o.Publisher, o.Waker = b, b })
+	ended := make(chan error, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() { ended <- w.Run(ctx) }()
+	emit := func() {
+		w.tx(t, func(tx pgx.Tx) error { return w.UpdateCompleted(t.Context(), tx, schemas.UpdateCompleted{Update: osv}) })
+		w.Committed()
+	}
+	empty := func() bool { return w.count(t, `SELECT count(*) FROM tocsin.outbox`) == 0 }
+	emit()
+	until(t, "the first event", empty)
+	s.Stop()
+	emit()
+	until(t, "a failure", func() bool { return w.count(t, `SELECT count(*) FROM tocsin.outbox WHERE attempts > 0`) == 1 })
+	s.Start()
+	until(t, "the second event", empty)
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got := published(t, b, 2); len(got) != 2 {
+		t.Errorf("%d events in the stream", len(got))
+	}
+}

@@ -1,0 +1,193 @@
+package notifier
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"tocsin.dev/tocsin/schemas"
+)
+
+// TestEveryProblemIsNamed holds what is refused to its field.
+func TestEveryProblemIsNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	long := strings.Repeat("x", 5000)
+	for _, tc := range []struct{ body, pointer, detail string }{
+		// The object itself.
+		{``, "", "not a subscription object"},
+		{`{`, "", "not"},
+		{`[]`, "/", "is a JSON array"},
+		{`{"sink":5}`, "/sink", "is a JSON number"},
+		{`{"sinks":"x"}`, "", `unknown field "sinks"`},
+		{`{} {}`, "", "more than one JSON value"},
+		{`{"config":{"timeout":"soon"}}`, "", `"30s"`},
+		{`{"name":"` + strings.Repeat("x", 300<<10) + `"}`, "", "over the limit"},
+		{`{"name":"` + long + `"}`, "/name", "over the limit of 200"},
+		{`{"name":"a\u0007"}`, "/name", "control characters"},
+		{`{"key":"` + long + `"}`, "/key", "over the limit"},
+		{`{"labels":{"a/b":"` + long + `"}}`, "/labels/a~1b", "over the limit"},
+		// Sinks.
+		{`{"sink":""}`, "/sink", "is missing"},
+		{`{"sink":"ftp://example.com"}`, "/protocol", `scheme "ftp"`},
+		{`{"sink":"ftp://example.com","protocol":"HTTP"}`, "/sink", `scheme "ftp"`},
+		{`{"sink":"https://user:hunter2@example.com/"}`, "/sink", "credentials"},
+		{`{"sink":"https://example.com/#x"}`, "/sink", "fragment"},
+		{`{"sink":"https:///x"}`, "/sink", "no host"},
+		{`{"sink":"https://example.com:99999/"}`, "/sink", `port is "99999"`},
+		{`{"sink":"https://example.com:/"}`, "/sink", "port is empty"},
+		{`{"sink":"https://exa mple.com/hunter2"}`, "/sink", "is not a URL"},
+		{`{"sink":"https://example.com/` + long + `"}`, "/sink", "over the limit of 2048"},
+		{`{"protocol":"GOPHER"}`, "/protocol", `is "GOPHER"`},
+		{`{"protocol":"AMQP"}`, "/sink", `scheme "https" is not one of AMQP`},
+		// Types and filters.
+		{`{"types":["dev.tocsin.ping.v1","dev.tocsin.nothing"]}`, "/types/1", `no event type "dev.tocsin.nothing"`},
+		{`{"filters":[{}]}`, "/filters/0", "empty filter"},
+		{`{"filters":[{"exact":{"colour":"red"}}]}`, "/filters/0/exact/colour", "no event has"},
+		{`{"filters":[{"any":[{"sql":"severityrank >= "}]}]}`, "/filters/0/any/0/sql", "line 1, column 17"},
+		{`{"filters":[{"cel":"data."}]}`, "/filters/0/cel", "line 1"},
+		{`{"filters":[{"regex":"x"}]}`, "", `unknown field "regex"`},
+		// Settings.
+		{`{"protocolsettings":{"headers":{"Bad Header":"x"}}}`, "/protocolsettings/headers/Bad Header", "not a header name"},
+		{`{"protocolsettings":{"headers":{"Authorization":"Bearer hunter2"}}}`, "/protocolsettings/headers/Authorization", "in clear"},
+		{`{"protocolsettings":{"headers":{"Webhook-Id":"x"}}}`, "/protocolsettings/headers/Webhook-Id", "by the delivery"},
+		{`{"protocolsettings":{"headers":{"X-A":"a\r\nX-B: b"}}}`, "/protocolsettings/headers/X-A", "control characters"},
+		{`{"protocolsettings":{"exchange":"x"}}`, "/protocolsettings/exchange", "no setting of HTTP"},
+		{`{"sink":"amqp://b","protocol":"AMQP","protocolsettings":{"exchangetype":"x"}}`, "/protocolsettings/exchangetype", `is "x"`},
+		{`{"sink":"amqp://b","protocol":"AMQP","protocolsettings":{"declare":"active"}}`, "/protocolsettings/exchange", "is missing"},
+		{`{"sink":"amqp://b","protocol":"AMQP","protocolsettings":{"routingkey":"{colour}"}}`, "/protocolsettings/routingkey", "no placeholder"},
+		{`{"sink":"amqp://b","protocol":"AMQP","protocolsettings":{"failover":["amqp://u:hunter2@c"]}}`, "/protocolsettings/failover/0", "credentials"},
+		{`{"sink":"stomp://b","protocol":"STOMP"}`, "/protocolsettings/destination", "is missing"},
+		{`{"protocolsettings":{"ca":"nonsense"}}`, "/protocolsettings/ca", "no certificate"},
+		// Secrets, none of which may be repeated.
+		{`{"secret":"hunter2"}`, "/secret", "no prefix"},
+		{`{"secret":"whsec_hunter2"}`, "/secret", "not base64"},
+		{`{"secret":"whsec_aHVudGVyMg=="}`, "/secret", "24 to 64 bytes"},
+		{`{"secret":"whsk_aHVudGVyMg=="}`, "/secret", "not an ed25519"},
+		{`{"secret":"whpk_aHVudGVyMg=="}`, "/secret", "public key"},
+		{`{"secret":"pgp_aHVudGVyMg=="}`, "/secret", "neither"},
+		{`{"sink":"nats://n","protocol":"NATS","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}`, "/secret", "only webhooks"},
+		{`{"sinkcredential":{"credentialtype":"X"}}`, "/sinkcredential/credentialtype", `is "X"`},
+		{`{"sinkcredential":{"credentialtype":"PLAIN","identifier":"u"}}`, "/sinkcredential/secret", "is missing"},
+		{`{"sinkcredential":{"credentialtype":"ACCESSTOKEN","accesstoken":"Bearer hunter2"}}`, "/sinkcredential/accesstoken", "bearer token"},
+		{`{"sinkcredential":{"credentialtype":"ACCESSTOKEN","accesstoken":"t","secret":"hunter2"}}`, "/sinkcredential/secret", "not for credentialtype"},
+		{`{"sinkcredential":{"credentialtype":"CERTIFICATE","certificate":"hunter2","key":"hunter2"}}`, "/sinkcredential/certificate", "not a pair"},
+		// Config.
+		{`{"config":{"timeout":"1h"}}`, "/config/timeout", "is 1h0m0s"},
+		{`{"config":{"timeout":"-1s"}}`, "/config/timeout", "is -1s"},
+		{`{"config":{"concurrency":-1}}`, "/config/concurrency", "is -1"},
+		{`{"config":{"concurrency":5,"ordered":true}}`, "/config/concurrency", "one at a time"},
+		{`{"config":{"retry":{"schedule":["5s","0s"]}}}`, "/config/retry/schedule/1", "is zero"},
+		{`{"config":{"retry":{"jitter":2}}}`, "/config/retry/jitter", "is 2"},
+		{`{"config":{"rate":{"per_second":0}}}`, "/config/rate/per_second", "is 0"},
+		{`{"config":{"breaker":{"failure_ratio":-0.5}}}`, "/config/breaker/failure_ratio", "is -0.5"},
+		{`{"config":{"breaker":{"open_for":"1m","max_open_for":"1s"}}}`, "/config/breaker/max_open_for", "shorter"},
+		{`{"config":{"mode":"xml"}}`, "/config/mode", `is "xml"`},
+		{`{"config":{"batch_size":5}}`, "/config/batch_size", "batched"},
+		{`{"config":{"granularity":"day"}}`, "/config/granularity", `is "day"`},
+		{`{"config":{"mode":"clair"}}`, "/config/granularity", "whole updates"},
+		{`{"sink":"nats://n","protocol":"NATS","config":{"mode":"batched"}}`, "/config/mode", "webhooks"},
+		{`{"sink":"nats://n","protocol":"NATS","config":{"handshake":true}}`, "/config/handshake", "webhooks"},
+	} {
+		spec, err := DecodeSubscription([]byte(tc.body))
+		if err == nil {
+			if !strings.Contains(tc.body, `"sink"`) {
+				spec.Sink = "https://example.com/hook"
+			}
+			_, _, err = w.CreateSubscription(t.Context(), "", spec)
+		}
+		refused, ok := errors.AsType[*Error](err)
+		if !ok {
+			t.Errorf("%.80s: %v", tc.body, err)
+			continue
+		}
+		found := false
+		for _, f := range refused.Fields {
+			found = found || f.Pointer == tc.pointer && strings.Contains(f.Detail, tc.detail)
+		}
+		if !found {
+			t.Errorf("%.80s: %v, want %s: %s", tc.body, refused.Fields, tc.pointer, tc.detail)
+		}
+		if strings.Contains(tc.body, "hunter2") && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("the refusal repeats a secret: %v", err)
+		}
+		if len(err.Error()) > 2000 {
+			t.Errorf("%.80s: a refusal of %d bytes", tc.body, len(err.Error()))
+		}
+	}
+	if n := w.count(t, `SELECT count(*) FROM tocsin.subscription`); n != 0 {
+		t.Errorf("%d were stored all the same", n)
+	}
+}
+
+func TestAllProblemsAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, _, err := w.CreateSubscription(t.Context(), "", schemas.Subscription{
+		Sink: "ftp://x", Protocol: "HTTP", Types: []string{"x"}, Filters: []schemas.Filter{{}}, Config: schemas.SubscriptionConfig{Mode: "x"},
+	})
+	refused, ok := errors.AsType[*Error](err)
+	if !ok || len(refused.Fields) != 4 {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestProtocolOf(t *testing.T) {
+	t.Parallel()
+	for sink, want := range map[string]string{
+		"https://x": "HTTP", "HTTP://x": "HTTP", "amqps://x": "AMQP", "stomp+ssl://x": "STOMP", "nats://x": "NATS", "tls://x": "", "x": "",
+	} {
+		if got := ProtocolOf(sink); got != want {
+			t.Errorf("%s: %q, want %q", sink, got, want)
+		}
+	}
+}
+
+func TestFilterFromFlags(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, tc := range []struct {
+		flags Flags
+		want  string
+	}{
+		{Flags{}, `null`},
+		{Flags{Severity: "high", Fixable: true, KEV: true, EPSS: 50}, `[{"sql":"severityrank >= 4"},{"exact":{"fixable":"true"}},{"exact":{"kev":"true"}},{"sql":"epss >= 50"}]`},
+		{Flags{Image: "registry/team/*", Updater: "osv/go"}, `[{"prefix":{"image":"registry/team/"}},{"exact":{"updater":"osv/go"}}]`},
+		{Flags{Image: "*/app:1"}, `[{"suffix":{"image":"/app:1"}}]`},
+		{Flags{Image: "reg_istry/*/app:?"}, `[{"sql":"image LIKE 'reg\\_istry/%/app:_'"}]`},
+		{Flags{Image: "*"}, `[{"sql":"EXISTS image"}]`},
+	} {
+		got, err := FilterFromFlags(tc.flags)
+		if err != nil {
+			t.Errorf("%+v: %v", tc.flags, err)
+			continue
+		}
+		var b bytes.Buffer
+		e := json.NewEncoder(&b)
+		e.SetEscapeHTML(false)
+		if err := e.Encode(got); err != nil || strings.TrimSpace(b.String()) != tc.want {
+			t.Errorf("%+v: %s, want %s", tc.flags, b.String(), tc.want)
+		}
+		if _, problems := w.compiler.Compile(got); problems != nil {
+			t.Errorf("%s does not compile: %v", b.String(), problems)
+		}
+	}
+	for _, f := range []Flags{{Severity: "worst"}, {EPSS: 101}, {EPSS: -1}, {Image: "x' OR 'a' = 'a"}, {Image: `a\*`}, {Updater: strings.Repeat("x", 3000)}} {
+		if got, err := FilterFromFlags(f); err == nil {
+			t.Errorf("%+v: %v", f, got)
+		}
+	}
+	set, problems := w.compiler.Compile([]schemas.Filter{{SQL: `image LIKE 'reg\_istry/%/app:_'`}})
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	for image, want := range map[string]bool{"reg_istry/team/app:1": true, "regXistry/team/app:1": false, "reg_istry/team/app:12": false} {
+		e := benchEvent(0)
+		e.Extensions.Image = &image
+		if got := set.Match(t.Context(), e); got != want {
+			t.Errorf("%s: %t", image, got)
+		}
+	}
+}
