@@ -16,6 +16,7 @@ import (
 
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/bus/bustest"
+	"tocsin.dev/tocsin/internal/traceparent"
 )
 
 // consume runs a consumer until the test ends.
@@ -121,6 +122,24 @@ func TestConsumeOutcomes(t *testing.T) {
 		if count[want] != 1 {
 			t.Errorf("%+v came %d times, want 1", want, count[want])
 		}
+	}
+}
+
+func TestConsumeInTheTraceContextOfTheMessage(t *testing.T) {
+	t.Parallel()
+	b := bustest.New(t)
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	seen := make(chan string, 1)
+	consume(t, b, bus.SubjectManifests, 1, func(ctx context.Context, _ bus.Message) error {
+		seen <- traceparent.From(ctx)
+		return nil
+	})
+	m := bus.Message{Subject: bus.SubjectManifests, Header: nats.Header{"traceparent": {parent}}}
+	if err := b.PublishBatch(t.Context(), []bus.Message{m}); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, seen); got != parent {
+		t.Errorf("handled in %q", got)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"tocsin.dev/tocsin/internal/traceparent"
 )
 
 // ErrTerminate, wrapped in a handler's error, drops the message for good.
@@ -36,7 +38,8 @@ const (
 // A message is done when handle returns nil, dropped when it returns
 // [ErrTerminate], and handed over again a little later for any other error, at
 // once if ctx has ended. A panic counts as an error. However long handle takes,
-// nobody else gets its message while this process lives and is connected.
+// nobody else gets its message while this process lives and is connected. Its
+// context has the trace context of the message's header.
 func (b *Bus) Consume(ctx context.Context, subject string, concurrency int, handle func(context.Context, Message) error) error {
 	stream := StreamJobs
 	if subject == SubjectManifests || subject == SubjectUpdates {
@@ -180,7 +183,7 @@ func (c *consumer) safely(ctx context.Context, m Message) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	return c.handle(ctx, m)
+	return c.handle(traceparent.Into(ctx, m.Header.Get(traceparent.Header)), m)
 }
 
 func message(m jetstream.Msg) Message {

@@ -62,6 +62,8 @@ type Job struct {
 	NextRunAt time.Time `json:"next_run_at"`
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
+
+	traceparent string
 }
 
 // Active reports whether the job is still to be done.

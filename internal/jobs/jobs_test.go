@@ -13,6 +13,7 @@ import (
 
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/jobs"
+	"tocsin.dev/tocsin/internal/traceparent"
 )
 
 func TestSubmitOneActiveAKey(t *testing.T) {
@@ -65,6 +66,26 @@ func TestRunDone(t *testing.T) {
 	got := f.await(job.ID, jobs.Done, jobs.Failed)
 	if got.State != jobs.Done || got.Result != "sha256:1" || got.Progress != "half\uFFFDway" || got.Reason != "" {
 		t.Errorf("ended as %+v", got)
+	}
+}
+
+func TestTraceContextOfTheSubmitter(t *testing.T) {
+	f := setup(t, fast())
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	seen := make(chan string, 2)
+	f.run(f.store, 1, func(ctx context.Context, _ jobs.Job) error {
+		seen <- traceparent.From(ctx)
+		return nil
+	})
+	if _, _, err := f.store.Submit(traceparent.Into(t.Context(), parent), "k", "a", 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, seen); got != parent {
+		t.Errorf("runs in %q", got)
+	}
+	f.submit("b")
+	if got := receive(t, seen); len(got) != len(parent) || got == parent {
+		t.Errorf("without one it runs in %q", got)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/traceparent"
 )
 
 const claimSQL = `
@@ -53,6 +54,7 @@ func (s *Store) handle(ctx context.Context, kind string, id uuid.UUID, do func(c
 	if err != nil {
 		return fmt.Errorf("claim job: %w", err)
 	}
+	ctx = traceparent.Into(ctx, job.traceparent)
 	s.bus.Wake(bus.WakeJobs)
 	if job.Attempts > s.policy(kind).MaxAttempts {
 		return s.finish(ctx, job, outcome{state: Failed, reason: lostReason(job)})

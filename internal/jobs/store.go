@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/traceparent"
 )
 
 const (
@@ -79,11 +80,11 @@ func New(pool *pgxpool.Pool, b *bus.Bus, o Options) *Store {
 func (s *Store) policy(kind string) Policy { return s.opts.Policies[kind].withDefaults() }
 
 // columns are those of a Job, in the order of scan.
-const columns = `id, kind, key, payload, state, rejected, attempts, reason, progress, result, fence, next_run_at, created_at, updated_at`
+const columns = `id, kind, key, payload, state, rejected, attempts, reason, progress, result, traceparent, fence, next_run_at, created_at, updated_at`
 
 func scan(row pgx.CollectableRow) (j Job, err error) {
 	err = row.Scan(&j.ID, &j.Kind, &j.Key, &j.Payload, &j.State, &j.Rejected, &j.Attempts, &j.Reason, &j.Progress, &j.Result,
-		&j.Fence, &j.NextRunAt, &j.CreatedAt, &j.UpdatedAt)
+		&j.traceparent, &j.Fence, &j.NextRunAt, &j.CreatedAt, &j.UpdatedAt)
 	return j, err
 }
 
@@ -104,7 +105,7 @@ func one(ctx context.Context, q querier, sql string, args pgx.NamedArgs) (Job, e
 
 const (
 	insertSQL = `
-INSERT INTO tocsin.job (kind, key, payload) VALUES (@kind, @key, @payload)
+INSERT INTO tocsin.job (kind, key, payload, traceparent) VALUES (@kind, @key, @payload, @traceparent)
 ON CONFLICT (kind, key) WHERE state IN ('queued', 'running') DO NOTHING
 RETURNING ` + columns
 
@@ -118,7 +119,7 @@ WHERE kind = @kind AND key = @key AND state IN ('queued', 'running')`
 // Submit returns the active job of kind and key, or a new one with payload as
 // JSON and true. When it returns without error, the job will be run, also when
 // NATS is not there: the row is what counts. An active job keeps the payload
-// that it has.
+// that it has. The job runs in the trace context of ctx, or a new one.
 func (s *Store) Submit(ctx context.Context, kind, key string, payload any) (Job, bool, error) {
 	b, err := json.Marshal(payload)
 	if err != nil {
@@ -130,7 +131,9 @@ func (s *Store) Submit(ctx context.Context, kind, key string, payload any) (Job,
 	if key == "" || !utf8.ValidString(key) || strings.ContainsRune(key, 0) {
 		return Job{}, false, fmt.Errorf("submit %s job: key %q is empty or not text", kind, key)
 	}
-	args := pgx.NamedArgs{"kind": kind, "key": key, "payload": json.RawMessage(b)}
+	args := pgx.NamedArgs{
+		"kind": kind, "key": key, "payload": json.RawMessage(b), "traceparent": traceparent.From(traceparent.Start(ctx)),
+	}
 	for {
 		job, err := one(ctx, s.pool, insertSQL, args)
 		if err == nil {

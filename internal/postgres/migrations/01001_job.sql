@@ -14,6 +14,7 @@ CREATE TABLE tocsin.job (
   reason       text NOT NULL DEFAULT '',
   progress     text NOT NULL DEFAULT '',
   result       text NOT NULL DEFAULT '',
+  traceparent  text NOT NULL DEFAULT '',
   fence        bigint NOT NULL DEFAULT 0,
   lease_until  timestamptz CHECK ((state = 'running') = (lease_until IS NOT NULL)),
   next_run_at  timestamptz NOT NULL DEFAULT now(),
