@@ -7,17 +7,17 @@ RUN go mod download
 COPY . .
 ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=${VERSION}" -o /image/usr/bin/tocsin ./cmd/tocsin
-RUN mkdir -p /image/tmp /image/var/lib/tocsin /image/etc \
+# Copied as trees, since a directory keeps its mode and owner only below the one
+# that is copied.
+RUN mkdir -p /image/tmp /image/etc/ssl/certs /own/tocsin \
  && chmod 1777 /image/tmp \
+ && cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
  && echo 'tocsin:x:65532:65532:Tocsin:/var/lib/tocsin:/sbin/nologin' > /image/etc/passwd \
  && echo 'tocsin:x:65532:' > /image/etc/group
 
 FROM scratch
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /image/usr /usr
-COPY --from=build /image/etc /etc
-COPY --from=build /image/tmp /tmp
-COPY --from=build --chown=65532:65532 /image/var/lib/tocsin /var/lib/tocsin
+COPY --from=build /image/ /
+COPY --from=build --chown=65532:65532 /own/ /var/lib/
 ENV PATH=/usr/bin HOME=/var/lib/tocsin TOCSIN_DATA_DIR=/var/lib/tocsin TOCSIN_LISTEN=0.0.0.0:6060 TOCSIN_INTROSPECTION=0.0.0.0:8089
 USER 65532:65532
 VOLUME /var/lib/tocsin
