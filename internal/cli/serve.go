@@ -38,7 +38,7 @@ func (f configFlags) load(e *env) (config.Config, error) {
 	})
 	c, warnings, err := config.Load(f.Config, environ)
 	if err != nil {
-		return c, &hinted{error: err, hint: "docs/operations.md lists every key; `tocsin config print` shows the effective ones."}
+		return c, &hinted{error: err, hint: "docs/configuration.md lists every key; `tocsin config print` shows the effective ones."}
 	}
 	for _, w := range warnings {
 		e.notef("%s %s", e.notice.Warn("warning:"), w)

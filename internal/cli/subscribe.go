@@ -110,16 +110,10 @@ func eventType(t string) (string, error) {
 	if !strings.HasSuffix(full, ".v1") {
 		full += ".v1"
 	}
-	if !slices.Contains(allTypes, full) {
-		return "", usage("%q is no event type: they are %s", t, strings.Join(allTypes, ", "))
+	if !slices.Contains(schemas.Types, full) {
+		return "", usage("%q is no event type: they are %s", t, strings.Join(schemas.Types, ", "))
 	}
 	return full, nil
-}
-
-var allTypes = []string{
-	schemas.TypeManifestIndexed, schemas.TypeManifestIndexFailed, schemas.TypeVulnerabilitiesChanged,
-	schemas.TypeUpdateCompleted, schemas.TypeUpdateFailed, schemas.TypeSubscriptionFailing,
-	schemas.TypeSubscriptionRecovered, schemas.TypeSubscriptionDisabled, schemas.TypeJobRejected, schemas.TypePing,
 }
 
 type subscribeCmd struct {
@@ -161,6 +155,9 @@ func (c *subscribeCmd) subscription() (schemas.Subscription, error) {
 			Headers: c.Header, Exchange: c.Exchange, RoutingKey: c.RoutingKey, Destination: c.Destination, Subject: c.Subject,
 		},
 		Config: schemas.SubscriptionConfig{Mode: c.Mode, Granularity: c.Granularity, Ordered: c.Ordered},
+	}
+	if c.Mode == schemas.ModeClair {
+		s.Config.Granularity = schemas.GranularityUpdate // it speaks of whole updates
 	}
 	if c.Rate > 0 {
 		s.Config.Rate = &schemas.Rate{PerSecond: c.Rate}

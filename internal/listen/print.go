@@ -132,6 +132,14 @@ func (p *Printer) event(b *strings.Builder, m Received, e event.Event) {
 			id()
 			p.line(b, fmt.Sprintf("advisories +%d −%d ~%d, %s affected", d.Added, d.Removed, d.Revised, terminal.Count(d.Manifests, "image")))
 		}
+	case schemas.TypeManifestsChanged:
+		var d schemas.ManifestsChanged
+		if decode(&d) {
+			p.title(b, m, "update changed images", fmt.Sprintf("%s%s  +%d −%d ~%d", d.Update.Updater, firstLoad(d.Update), d.Counts.Added, d.Counts.Removed, d.Counts.Revised))
+			id()
+			p.line(b, terminal.Count(d.Total, "image")+" changed")
+			p.digest(b, d)
+		}
 	case schemas.TypeUpdateFailed:
 		var d schemas.UpdateFailed
 		if decode(&d) {
@@ -203,6 +211,21 @@ func (p *Printer) findings(b *strings.Builder, d schemas.VulnerabilitiesChanged)
 	}
 	if d.Truncated {
 		p.line(b, p.Style.Dim("the lists were cut; all of them: "+terminal.Clean(d.Links.All)))
+	}
+}
+
+// digest lists the images of an update.
+func (p *Printer) digest(b *strings.Builder, d schemas.ManifestsChanged) {
+	for i, m := range d.Manifests {
+		if p.Findings > 0 && i == p.Findings {
+			p.line(b, p.Style.Dim(fmt.Sprintf("… and %d more", len(d.Manifests)-i)))
+			break
+		}
+		p.line(b, fmt.Sprintf("%s %s  +%d −%d ~%d", p.Style.Severity(m.Severity, fmt.Sprintf("%-10s", terminal.Clean(m.Severity))),
+			terminal.Clean(or(m.Image, m.Digest)), m.Added, m.Removed, m.Revised))
+	}
+	if d.Truncated {
+		p.line(b, p.Style.Dim("the list was cut; all of it: "+terminal.Clean(d.Links.All)))
 	}
 }
 
