@@ -178,15 +178,19 @@ func redact(data []byte) []byte {
 	return secretQuery.ReplaceAll(data, []byte("$1?"+redacted))
 }
 
-// redactHeaders replaces the values of everything called headers.
+// redactHeaders replaces the values in everything called headers.
 func redactHeaders(v any) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for k, inner := range v {
-			if strings.EqualFold(k, "headers") {
-				v[k] = redacted
-			} else {
+			if !strings.EqualFold(k, "headers") {
 				v[k] = redactHeaders(inner)
+			} else if h, ok := inner.(map[string]any); ok {
+				for name := range h {
+					h[name] = redacted
+				}
+			} else {
+				v[k] = redacted
 			}
 		}
 	case []any:

@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
 // deadline bounds every wait of a test.
-const deadline = 2 * time.Minute
+const deadline = time.Minute
 
 // rig is one replica of the role on a database and a NATS server that several
 // may share.
