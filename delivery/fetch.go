@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// The first due deliveries of each of several subscriptions, with one
-	// index range a subscription.
+	// The first due deliveries of each of several subscriptions after a place
+	// in each one's queue, with one index range a subscription.
 	fetchSQL = `
-SELECT s.n, q.id, q.event_id, q.attempts
-FROM unnest(@ids::uuid[], @limits::integer[]) WITH ORDINALITY AS s(id, most, n)
+SELECT s.n, q.id, q.event_id, q.attempts, q.next_attempt_at
+FROM unnest(@ids::uuid[], @limits::integer[], @times::timestamptz[], @afters::uuid[]) WITH ORDINALITY AS s(id, most, at, after, n)
 CROSS JOIN LATERAL (
-  SELECT d.id, d.event_id, d.attempts FROM tocsin.queue d
-  WHERE d.subscription_id = s.id AND d.next_attempt_at <= now()
+  SELECT d.id, d.event_id, d.attempts, d.next_attempt_at FROM tocsin.queue d
+  WHERE d.subscription_id = s.id AND d.next_attempt_at <= now() AND (d.next_attempt_at, d.id) > (s.at, s.after)
   ORDER BY d.next_attempt_at, d.id LIMIT s.most) q`
 
 	// The first deliveries of one subscription in the order of events, due or
@@ -33,7 +33,14 @@ type fetch struct {
 	lane    *lane
 	id      uuid.UUID
 	limit   int
+	after   place
 	ordered bool
+}
+
+// place is a place in a subscription's queue; the zero value is before all.
+type place struct {
+	at time.Time
+	id uuid.UUID
 }
 
 // fetcher reads due deliveries for many lanes at a time.
@@ -115,10 +122,12 @@ func (f *fetcher) plain(ctx context.Context, wishes []fetch) ([][]row, error) {
 	found := make([][]row, len(wishes))
 	ids := make([][16]byte, len(wishes))
 	limits := make([]int32, len(wishes))
+	times := make([]time.Time, len(wishes))
+	afters := make([][16]byte, len(wishes))
 	for i, w := range wishes {
-		ids[i], limits[i] = w.id, int32(w.limit)
+		ids[i], limits[i], times[i], afters[i] = w.id, int32(w.limit), w.after.at, w.after.id
 	}
-	rows, err := f.q.hot.Query(ctx, fetchSQL, pgx.NamedArgs{"ids": ids, "limits": limits})
+	rows, err := f.q.hot.Query(ctx, fetchSQL, pgx.NamedArgs{"ids": ids, "limits": limits, "times": times, "afters": afters})
 	if err != nil {
 		return found, err
 	}
@@ -126,7 +135,7 @@ func (f *fetcher) plain(ctx context.Context, wishes []fetch) ([][]row, error) {
 		n int64
 		r row
 	)
-	_, err = pgx.ForEachRow(rows, []any{&n, (*[16]byte)(&r.id), (*[16]byte)(&r.event), &r.attempts}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&n, (*[16]byte)(&r.id), (*[16]byte)(&r.event), &r.attempts, &r.due}, func() error {
 		found[n-1] = append(found[n-1], r)
 		return nil
 	})

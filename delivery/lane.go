@@ -14,7 +14,7 @@ type row struct {
 	id       uuid.UUID
 	event    uuid.UUID
 	attempts int       // made so far
-	due      time.Time // ordered lanes alone; else it is due
+	due      time.Time // by this process's clock in ordered lanes, else by the database's
 }
 
 // endReason is why a lane ends.
@@ -51,11 +51,13 @@ type lane struct {
 	held     map[uuid.UUID]struct{} // fetched and not settled
 	late     map[uuid.UUID]struct{} // settled while a fetch was under way, which may still see them as due
 	fetching bool
-	stale    bool // what the fetch under way finds is out of date
-	blocked  bool // an ordered lane's head has failed and is not settled
-	more     bool // there may be due deliveries beyond buf
-	running  int  // workers
-	settling int  // deliveries on their way to be settled
+	stale    bool      // what the fetch under way finds is out of date
+	blocked  bool      // an ordered lane's head has failed and is not settled
+	more     bool      // there may be due deliveries beyond buf
+	running  int       // workers
+	settling int       // deliveries on their way to be settled
+	place    place     // how far the queue was read since rescan
+	rescan   time.Time // when to read it from the start again
 	pause    time.Time
 	timer    *time.Timer
 	idle     time.Time // since when there is nothing to do; zero while there is
@@ -144,16 +146,26 @@ func (l *lane) fetchLocked() {
 	if len(l.buf) > want/2 {
 		return
 	}
+	f := fetch{lane: l, id: l.id, limit: want, after: l.place, ordered: l.sub.Config.Ordered}
+	if l.place == (place{}) || now.After(l.rescan) {
+		// From the start are the ones already held, too.
+		f.after, f.limit = place{}, want+len(l.held)
+		l.rescan = now.Add(rescanAfter)
+	}
 	l.fetching, l.more = true, false
-	l.q.fetches.ask(fetch{lane: l, id: l.id, limit: want + len(l.held), ordered: l.sub.Config.Ordered})
+	l.q.fetches.ask(f)
 }
+
+// rescanAfter is how long a lane with a backlog reads on from where it was:
+// what was committed late, with an earlier place in the queue, waits as long.
+const rescanAfter = time.Second
 
 // discard empties the buffer; what was in it is still in the queue.
 func (l *lane) discard() {
 	for _, r := range l.buf {
 		delete(l.held, r.id)
 	}
-	l.buf, l.more, l.stale = nil, true, l.fetching
+	l.buf, l.more, l.stale, l.place = nil, true, l.fetching, place{}
 }
 
 // maxHeld bounds the deliveries of one lane that this process knows of, the
@@ -245,8 +257,14 @@ func (l *lane) fetched(rows []row, asked int, err error) {
 			l.held[r.id] = struct{}{}
 			l.buf = append(l.buf, r)
 		}
+		// The place stays at its front while there is more; then the next look
+		// begins at the start.
+		l.place = place{}
 		if len(rows) >= asked {
 			l.more = true
+			if !l.sub.Config.Ordered {
+				l.place = place{rows[len(rows)-1].due, rows[len(rows)-1].id}
+			}
 		}
 	}
 	l.stale = false

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	rawFor      = 4 * time.Second
+	rawFor      = 3 * time.Second
 	rawClients  = 64
 	eventsPerTx = 100
 

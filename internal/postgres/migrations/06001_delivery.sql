@@ -16,7 +16,6 @@ CREATE TABLE tocsin.queue (
   autovacuum_analyze_scale_factor = 0.2
 );
 CREATE INDEX queue_due ON tocsin.queue (subscription_id, next_attempt_at, id);
-CREATE INDEX queue_event ON tocsin.queue (event_id);
 
 -- What became of every delivery. attempts counts those made; class is the last one's. replayed_at says that the event was
 -- owed again later, by another delivery: a dead letter that was replayed is no longer one to look after.
