@@ -1,0 +1,247 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"tocsin.dev/tocsin/internal/access"
+	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/config"
+	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/internal/postgres"
+	"tocsin.dev/tocsin/internal/telemetry"
+)
+
+// RunFile is the name, under the data directory, of the file that says where a
+// running server is.
+const RunFile = "run.json"
+
+// Addresses are where a running server listens.
+type Addresses struct {
+	PID           int    `json:"pid"`
+	API           string `json:"api"`
+	Introspection string `json:"introspection"`
+	NATS          string `json:"nats"`
+}
+
+// App is one process of Tocsin.
+type App struct {
+	config   config.Config
+	version  v1.Version
+	log      *slog.Logger
+	registry *prometheus.Registry
+	notice   func(string)
+	health   *telemetry.Health
+	addr     Addresses
+}
+
+// New returns a process of the given configuration, which must be valid. It
+// starts nothing. notice, if not nil, is told in words for people what happens
+// while it starts.
+func New(c config.Config, version v1.Version, log *slog.Logger, notice func(string)) *App {
+	if notice == nil {
+		notice = func(string) {}
+	}
+	return &App{config: c, version: version, log: log, registry: telemetry.NewRegistry(), notice: notice, health: telemetry.NewHealth()}
+}
+
+// Run starts everything, blocks until ctx ends or a part of it fails, and
+// returns when all of it has stopped.
+func (a *App) Run(ctx context.Context) (err error) {
+	if err := os.MkdirAll(a.config.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w (set --data-dir or TOCSIN_DATA_DIR to one that can be written)", err)
+	}
+	slog.SetDefault(a.log) // claircore logs there
+	life := newLifecycle(ctx, a.log)
+	defer func() {
+		a.health.Stopping()
+		err = errors.Join(err, life.stop())
+	}()
+	if err := a.start(ctx, life); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop while starting
+		}
+		select {
+		case failed := <-life.failed: // the cause, where a stage's end was it
+			return failed
+		default:
+			return err
+		}
+	}
+	select {
+	case <-ctx.Done():
+		a.log.Info("stopping")
+		return nil
+	case err := <-life.failed:
+		return err
+	}
+}
+
+func (a *App) start(ctx context.Context, life *lifecycle) error {
+	listeners, err := a.listen()
+	if err != nil {
+		return err
+	}
+	served := false
+	defer func() {
+		if !served {
+			listeners.api.Close()
+		}
+	}()
+	life.start("introspection", serveHTTP(listeners.introspection, telemetry.Introspection(a.registry, a.health), a.log))
+	pool, err := a.database(ctx, life)
+	if err != nil {
+		return err
+	}
+	b, err := a.bus(ctx, life)
+	if err != nil {
+		return err
+	}
+	s, err := a.services(ctx, pool, b)
+	if err != nil {
+		return err
+	}
+	created, err := s.tokens.Bootstrap(ctx, filepath.Join(a.config.DataDir, access.File))
+	if err != nil {
+		return fmt.Errorf("first token: %w", err)
+	}
+	if created {
+		a.notice("API token written to " + filepath.Join(a.config.DataDir, access.File))
+	}
+	for _, role := range a.roles() {
+		life.start(role, s.run(role))
+	}
+	served = true
+	life.start("api", serveHTTP(listeners.api, s.api, a.log))
+	a.health.Check("postgres", pool.Ping)
+	a.health.Check("nats", b.Check)
+	a.health.Ready()
+	if err := a.writeRunFile(); err != nil {
+		return err
+	}
+	a.log.Info("ready", "api", a.addr.API, "introspection", a.addr.Introspection, "nats", a.addr.NATS, "roles", a.roles())
+	a.notice("API on http://" + a.addr.API + ", NATS on " + a.addr.NATS + ", metrics and health on http://" + a.addr.Introspection)
+	return nil
+}
+
+func (a *App) roles() []string {
+	if len(a.config.Roles) == 0 {
+		return config.Roles
+	}
+	return a.config.Roles
+}
+
+func (a *App) has(role string) bool { return slices.Contains(a.roles(), role) }
+
+type listeners struct{ api, introspection net.Listener }
+
+// listen opens both addresses before anything else, so that one which is taken
+// is said at once.
+func (a *App) listen() (listeners, error) {
+	var l listeners
+	var err error
+	if l.api, err = net.Listen("tcp", a.config.Listen); err != nil {
+		return l, fmt.Errorf("listen: %w (another server on it? set listen or TOCSIN_LISTEN)", err)
+	}
+	if l.introspection, err = net.Listen("tcp", a.config.Introspection); err != nil {
+		l.api.Close()
+		return l, fmt.Errorf("introspection: %w (another server on it? set introspection or TOCSIN_INTROSPECTION)", err)
+	}
+	a.addr = Addresses{PID: os.Getpid(), API: l.api.Addr().String(), Introspection: l.introspection.Addr().String()}
+	return l, nil
+}
+
+// database opens Postgres, the configured one or a private cluster, and brings
+// it up to date.
+func (a *App) database(ctx context.Context, life *lifecycle) (*pgxpool.Pool, error) {
+	url := a.config.Database.URL.Reveal()
+	if url == "" {
+		a.notice("starting a private Postgres in " + filepath.Join(a.config.DataDir, "postgres"))
+		c := postgres.PrivateCluster(postgres.ClusterOptions{Dir: filepath.Join(a.config.DataDir, "postgres"), Logger: a.log})
+		life.start("postgres", c.Run)
+		var err error
+		if url, err = c.URL(ctx); err != nil {
+			return nil, err
+		}
+	}
+	options := []postgres.Option{postgres.WithApplicationName("tocsin")}
+	if n := a.config.Database.MaxConns; n > 0 {
+		options = append(options, postgres.WithMaxConns(n))
+	}
+	pool, err := postgres.Open(ctx, url, options...)
+	if err != nil {
+		return nil, err
+	}
+	life.start("database pool", func(ctx context.Context) error {
+		<-ctx.Done()
+		pool.Close()
+		return ctx.Err()
+	})
+	if err := telemetry.ObservePool(a.registry, "main", pool); err != nil {
+		return nil, err
+	}
+	if err := postgres.Migrate(ctx, pool, a.log); err != nil {
+		return nil, fmt.Errorf("migrate the database: %w", err)
+	}
+	return pool, nil
+}
+
+// bus connects to NATS, the configured one or a server inside.
+func (a *App) bus(ctx context.Context, life *lifecycle) (*bus.Bus, error) {
+	n := a.config.NATS
+	o := bus.Options{
+		Name: "tocsin", CredentialsFile: n.CredentialsFile, CAFile: n.CAFile, CertFile: n.CertFile, KeyFile: n.KeyFile, Logger: a.log,
+		Streams: bus.StreamOptions{
+			Replicas: n.Replicas, IntakeMaxBytes: int64(n.IntakeMaxBytes), EventsMaxBytes: int64(n.EventsMaxBytes), EventsMaxAge: n.EventsMaxAge.Std(),
+		},
+	}
+	var b *bus.Bus
+	var err error
+	if url := n.URL.Reveal(); url != "" {
+		a.addr.NATS = n.URL.String()
+		b, err = bus.Connect(ctx, url, o)
+	} else {
+		server := bus.Embedded(bus.ServerOptions{
+			Dir: filepath.Join(a.config.DataDir, "nats"), Listen: n.Listen, User: n.User, Password: n.Password.Reveal(),
+			MaxStore: int64(n.MaxStore), Logger: a.log,
+		})
+		life.start("nats", server.Run)
+		if a.addr.NATS, err = server.URL(ctx); err != nil {
+			return nil, err
+		}
+		b, err = server.Connect(ctx, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	life.start("nats connection", func(ctx context.Context) error {
+		<-ctx.Done()
+		b.Close()
+		return ctx.Err()
+	})
+	return b, nil
+}
+
+// writeRunFile says where this server is, for scripts and for the command line
+// on the same machine.
+func (a *App) writeRunFile() error {
+	b, err := json.Marshal(a.addr)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(a.config.DataDir, RunFile)
+	if err := os.WriteFile(path+".new", append(b, '\n'), 0o644); err != nil {
+		return fmt.Errorf("run file: %w", err)
+	}
+	return os.Rename(path+".new", path)
+}

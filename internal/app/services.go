@@ -1,0 +1,294 @@
+package app
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/quay/claircore/datastore/postgres"
+	"github.com/quay/claircore/libvuln/driver"
+
+	"tocsin.dev/tocsin/delivery"
+	"tocsin.dev/tocsin/delivery/amqp"
+	"tocsin.dev/tocsin/delivery/nats"
+	"tocsin.dev/tocsin/delivery/stomp"
+	"tocsin.dev/tocsin/delivery/webhook"
+	"tocsin.dev/tocsin/indexer"
+	"tocsin.dev/tocsin/indexer/blobs"
+	"tocsin.dev/tocsin/internal/access"
+	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/clairapi"
+	"tocsin.dev/tocsin/internal/config"
+	"tocsin.dev/tocsin/internal/httpapi"
+	"tocsin.dev/tocsin/internal/jobs"
+	"tocsin.dev/tocsin/internal/safehttp"
+	"tocsin.dev/tocsin/internal/secrets"
+	"tocsin.dev/tocsin/matcher"
+	"tocsin.dev/tocsin/notifier"
+	"tocsin.dev/tocsin/schemas"
+	"tocsin.dev/tocsin/updater"
+)
+
+// services are the five roles, wired to one another.
+type services struct {
+	indexer  *indexer.Indexer
+	updater  *updater.Service
+	matcher  *matcher.Engine
+	notifier *notifier.Log
+	delivery *delivery.Queue
+	tokens   *access.Store
+	api      http.Handler
+}
+
+// run is the loop of a role.
+func (s *services) run(role string) func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"indexer": s.indexer.Run, "updater": s.updater.Run, "matcher": s.matcher.Run,
+		"notifier": s.notifier.Run, "delivery": s.delivery.Run,
+	}[role]
+}
+
+func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*services, error) {
+	s := &services{tokens: access.NewStore(pool)}
+	keyring, err := a.keyring()
+	if err != nil {
+		return nil, err
+	}
+	if s.notifier, err = a.newNotifier(pool, b, keyring); err != nil {
+		return nil, fmt.Errorf("notifier: %w", err)
+	}
+	queue := a.newJobs(pool, b, func(ctx context.Context, tx pgx.Tx, job jobs.Job) error {
+		return s.jobFailed(ctx, tx, job)
+	})
+	uploads, err := blobs.New(filepath.Join(a.config.DataDir, "blobs"), blobs.Options{
+		MaxBlob: int64(a.config.Indexer.MaxLayerSize), MaxTotal: int64(a.config.Indexer.MaxUploads),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("uploaded layers: %w", err)
+	}
+	store := postgres.NewMatcherStore(pool)
+	record := new(recorder)
+	if s.indexer, err = a.newIndexer(ctx, pool, b, queue, keyring, uploads, record, s.notifier); err != nil {
+		return nil, fmt.Errorf("indexer: %w", err)
+	}
+	if s.matcher, err = a.newMatcher(ctx, pool, b, store, s.indexer, s.notifier); err != nil {
+		return nil, err
+	}
+	record.engine = s.matcher
+	if s.updater, err = a.newUpdater(pool, b, queue, s.notifier); err != nil {
+		return nil, fmt.Errorf("updaters: %w", err)
+	}
+	s.delivery = a.newDelivery(pool, b, s.notifier)
+	s.notifier.Use(s.matcher, s.delivery)
+	s.api, err = a.newAPI(pool, s, queue, uploads, store)
+	return s, err
+}
+
+// jobFailed notes a failed job where its kind has something to say of it.
+func (s *services) jobFailed(ctx context.Context, tx pgx.Tx, job jobs.Job) error {
+	switch {
+	case job.Kind == indexer.JobKind:
+		return s.indexer.JobFailed(ctx, tx, job)
+	case job.Rejected:
+		return s.notifier.JobRejected(ctx, tx, rejection(job))
+	case job.Kind == updater.Kind:
+		return s.notifier.UpdateFailed(ctx, tx, schemas.UpdateFailed{Set: job.Key, Reason: job.Reason})
+	}
+	return nil
+}
+
+// rejection is what an event says of a message that could not be understood,
+// whose beginning the job keeps as a JSON string.
+func rejection(job jobs.Job) schemas.JobRejected {
+	var payload string
+	if json.Unmarshal(job.Payload, &payload) != nil {
+		payload = string(job.Payload)
+	}
+	const most = 1 << 10
+	if len(payload) > most {
+		payload = payload[:most]
+	}
+	return schemas.JobRejected{Job: job.ID.String(), Kind: job.Kind, Reason: job.Reason, Payload: payload}
+}
+
+func (a *App) keyring() (*secrets.Keyring, error) {
+	if len(a.config.Secrets.Keys) == 0 {
+		return secrets.File(filepath.Join(a.config.DataDir, "secret.key"))
+	}
+	keys := make([][]byte, len(a.config.Secrets.Keys))
+	for i, k := range a.config.Secrets.Keys {
+		raw, err := base64.StdEncoding.DecodeString(k.Reveal())
+		if err != nil {
+			return nil, fmt.Errorf("secrets.keys[%d]: not base64", i)
+		}
+		keys[i] = raw
+	}
+	return secrets.New(keys...)
+}
+
+func (a *App) publicURL() string {
+	if u := a.config.PublicURL.Reveal(); u != "" {
+		return u
+	}
+	return "http://" + a.addr.API
+}
+
+func (a *App) newNotifier(pool *pgxpool.Pool, b *bus.Bus, keyring *secrets.Keyring) (*notifier.Log, error) {
+	n := a.config.Notifier
+	return notifier.New(notifier.Options{
+		Pool: pool, Publisher: b, Waker: b, Keyring: keyring, Logger: a.log.With("role", "notifier"), Registerer: a.registry, Now: time.Now,
+		Source: n.Source, PublicURL: a.publicURL(), Retention: n.Retention.Std(), DataLimit: int(n.EventSize),
+	})
+}
+
+func (a *App) newJobs(pool *pgxpool.Pool, b *bus.Bus, onFailed func(context.Context, pgx.Tx, jobs.Job) error) *jobs.Store {
+	j := a.config.Jobs
+	policy := jobs.Policy{MaxAttempts: j.MaxAttempts, MinBackoff: j.MinBackoff.Std(), MaxBackoff: j.MaxBackoff.Std()}
+	return jobs.New(pool, b, jobs.Options{
+		Policies: map[string]jobs.Policy{indexer.JobKind: indexer.JobPolicy, updater.Kind: policy},
+		KeepDone: j.KeepDone.Std(), KeepFailed: j.KeepFailed.Std(), OnFailed: onFailed, Logger: a.log, Registerer: a.registry,
+	})
+}
+
+func (a *App) newIndexer(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, queue *jobs.Store, keyring *secrets.Keyring,
+	uploads *blobs.Store, record *recorder, announcer indexer.Announcer) (*indexer.Indexer, error) {
+	c := a.config.Indexer
+	return indexer.New(ctx, indexer.Options{
+		Pool: pool, Jobs: queue, Intake: b, Recorder: record, Announcer: announcer, Sealer: keyring, Blobs: uploads,
+		DataDir: filepath.Join(a.config.DataDir, "indexer"), AllowNetworks: config.Prefixes(c.AllowNetworks), InsecureRegistries: c.InsecureRegistries,
+		Limits: indexer.Limits{
+			MaxLayers: c.MaxLayers, MaxLayerBytes: int64(c.MaxLayerSize), MaxUnpackedBytes: int64(c.MaxUnpackedSize), MaxEntries: c.MaxEntries,
+			LayerTimeout: c.LayerTimeout.Std(), StallTimeout: c.StallTimeout.Std(), IndexTimeout: c.IndexTimeout.Std(), ResolveTimeout: c.ResolveTimeout.Std(),
+		},
+		Scanners: indexer.Scanners{
+			Package: decoders(c.Scanners.Package), Dist: decoders(c.Scanners.Dist), Repo: decoders(c.Scanners.Repo), File: decoders(c.Scanners.File),
+		},
+		Concurrency: c.Concurrency, Logger: a.log.With("role", "indexer"), Registry: a.registry,
+	})
+}
+
+func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, store *postgres.MatcherStore, ix *indexer.Indexer, log *notifier.Log) (*matcher.Engine, error) {
+	c := a.config.Matcher
+	configs := map[string]driver.MatcherConfigUnmarshaler{}
+	for name, decode := range decoders(c.Config) {
+		configs[name] = decode
+	}
+	var names []string
+	if len(c.Names) > 0 {
+		names = c.Names
+	}
+	return matcher.New(ctx, matcher.Options{
+		Pool: pool, Store: store, Reports: ix, Announcer: log, MatcherNames: names, MatcherConfigs: configs,
+		EPSSThreshold: c.EPSSThreshold, Retention: c.Retention, History: a.config.Notifier.Retention.Std() + 48*time.Hour,
+		Wake: b, Committed: log.Committed, Logger: a.log.With("role", "matcher"), Registry: a.registry,
+	})
+}
+
+func (a *App) newUpdater(pool *pgxpool.Pool, b *bus.Bus, queue *jobs.Store, log *notifier.Log) (*updater.Service, error) {
+	return updater.New(pool, &updater.Dependencies{Queue: queue, Intake: b, Waker: b, Announcer: log}, UpdaterConfig(a.config),
+		updater.WithLogger(a.log.With("role", "updater")), updater.WithUpdateLock(matcher.UpdateLockKey), updater.WithUserAgent(a.userAgent()))
+}
+
+// UpdaterConfig is the updaters' part of a configuration.
+func UpdaterConfig(c config.Config) updater.Config {
+	u, l := c.Updaters, c.Updaters.Limits
+	return updater.Config{
+		Sets: u.Sets, Settings: updater.Settings(u.Config), Schedules: u.Schedules, Concurrency: u.Concurrency,
+		SetConcurrency: u.SetConcurrency, Fetches: u.Fetches, AcceptEmpty: u.AcceptEmpty,
+		Limits: updater.Limits{
+			Response: int64(l.Response), Unpacked: int64(l.Unpacked), Entry: int64(l.Entry), Requests: l.Requests, Probes: l.Probes,
+			Stall: l.Stall.Std(), Updater: l.Updater.Std(), Set: l.Set.Std(),
+		},
+	}
+}
+
+func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, log *notifier.Log) *delivery.Queue {
+	c := a.config.Delivery
+	dial := safehttp.New("delivery.allow_networks", config.Prefixes(c.AllowNetworks)).DialContext
+	return delivery.New(pool, delivery.Options{
+		Subscriptions: log, Events: log, Announcer: log, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
+		Openers: map[string]delivery.Opener{
+			schemas.ProtocolHTTP: webhook.New(webhook.Options{
+				Dial: dial, UserAgent: a.userAgent(), Callback: a.publicURL() + "/notifier/api/v1/notification/",
+			}),
+			schemas.ProtocolAMQP:  amqp.Opener{Dial: dial},
+			schemas.ProtocolSTOMP: stomp.Opener{Dial: dial},
+			schemas.ProtocolNATS:  nats.Opener{Dial: dial},
+		},
+		Defaults: delivery.Config{
+			Schedule: config.Durations(c.Schedule), Jitter: jitter(c.Jitter), Timeout: c.Timeout.Std(), Rate: c.Rate, Concurrency: c.Concurrency,
+			Breaker: delivery.BreakerConfig{
+				Failures: c.Breaker.Failures, Ratio: c.Breaker.Ratio, Window: c.Breaker.Window.Std(), Minimum: c.Breaker.Minimum,
+				Open: c.Breaker.Open.Std(), MaxOpen: c.Breaker.MaxOpen.Std(), DisableAfter: c.Breaker.DisableAfter.Std(),
+			},
+		},
+		Retention: c.Retention.Std(), CacheBytes: int(c.CacheSize), Drain: c.Drain.Std(), Conns: c.Conns,
+	})
+}
+
+// jitter is the configured share as delivery reads it, where 0 means the
+// default and a negative number none.
+func jitter(share float64) float64 {
+	if share == 0 {
+		return -1
+	}
+	return share
+}
+
+func (a *App) userAgent() string { return "Tocsin/" + a.version.Version }
+
+// newAPI makes the HTTP interface. Clair's part of it wants a token like the
+// rest, or a JWT if there is a pre-shared key.
+func (a *App) newAPI(pool *pgxpool.Pool, s *services, queue *jobs.Store, uploads *blobs.Store, store *postgres.MatcherStore) (http.Handler, error) {
+	gate := access.NewGate(s.tokens, time.Now)
+	var verify func(string) error
+	if k := a.config.Auth.PSK.Key; !k.Empty() {
+		raw, err := base64.StdEncoding.DecodeString(k.Reveal())
+		if err != nil {
+			return nil, fmt.Errorf("auth.psk.key: not base64")
+		}
+		verify = (&clairapi.PSK{Key: raw, Issuers: a.config.Auth.PSK.Issuers}).Verify
+	}
+	sent := deliveries{pool, s.delivery}
+	return httpapi.New(httpapi.Options{
+		Services: httpapi.Services{
+			Images: images{s.indexer}, Blobs: blobStore{uploads}, Reports: reports{s.indexer, s.matcher}, Jobs: jobQueue{queue},
+			Updaters: updaters{s.updater}, Events: events{s.notifier}, Subscriptions: subscriptions{s.notifier},
+			Deliveries: sent, Stats: stats{pool, sent}, Tokens: s.tokens,
+		},
+		Gate: gate,
+		Clair: clairapi.New(clairapi.Options{
+			Indexer: clairIndexer{s.indexer, s.matcher}, Matcher: clairMatcher{pool, store, s.matcher}, Notifications: notifications{s.notifier},
+			Authenticate: httpapi.ClairAuth(gate, verify, false), CacheAge: time.Hour, Log: a.log,
+		}),
+		Schemas: schemas.Files, MaxUpload: int64(a.config.Indexer.MaxLayerSize), Version: a.version, Log: a.log.With("part", "api"), Now: time.Now,
+	}), nil
+}
+
+// decoders turns claircore's own keys, as the configuration file has them, into
+// the functions that claircore asks for: each decodes into what it is given.
+func decoders(f config.Foreign) map[string]func(any) error {
+	if len(f) == 0 {
+		return nil
+	}
+	out := make(map[string]func(any) error, len(f))
+	for name, value := range f {
+		out[name] = func(into any) error {
+			b, err := json.Marshal(value)
+			if err != nil {
+				return fmt.Errorf("configuration of %s: %w", name, err)
+			}
+			if err := json.Unmarshal(b, into); err != nil {
+				return fmt.Errorf("configuration of %s: %w", name, err)
+			}
+			return nil
+		}
+	}
+	return out
+}
