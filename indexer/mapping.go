@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	mappingFresh   = 24 * time.Hour   // how long a fetched file is used without asking
-	mappingBackoff = 10 * time.Minute // after a fetch that failed
-	mappingMax     = 128 << 20        // bytes of a mapping file
+	mappingFresh   = 24 * time.Hour // how long a fetched file is used without asking
+	mappingBackoff = 10 * time.Minute
+	mappingMax     = 128 << 20 // bytes of a mapping file
 	mappingTimeout = 15 * time.Second
 )
 
@@ -32,6 +32,8 @@ type mapping struct {
 	cache string
 	http  *http.Client
 	log   *slog.Logger
+	// backoff is how long a fetch that failed is not repeated.
+	backoff time.Duration
 
 	mu     sync.Mutex
 	failed time.Time // of the last fetch
@@ -50,7 +52,7 @@ func (m *mapping) path(ctx context.Context) (string, error) {
 	if have && time.Since(fi.ModTime()) < mappingFresh {
 		return m.cache, nil
 	}
-	if time.Since(m.failed) > mappingBackoff {
+	if time.Since(m.failed) > m.backoff {
 		if m.err = m.fetch(ctx); m.err == nil {
 			return m.cache, nil
 		}

@@ -154,7 +154,7 @@ func newMapping(url, file, standard, cache string, client *http.Client, log *slo
 	if url == "" && file == "" {
 		url = standard
 	}
-	return &mapping{url: url, file: file, cache: cache, http: client, log: log}
+	return &mapping{url: url, file: file, cache: cache, http: client, log: log, backoff: mappingBackoff}
 }
 
 // hasRepositories reports whether a layer has what the repository scanner
