@@ -41,11 +41,17 @@ func imported(ctx context.Context, tag string, changes []string, fill func(*root
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	done := make(chan error, 1)
+	go func() {
+		err := cmd.Wait()
+		r.CloseWithError(io.ErrClosedPipe) // nobody reads any more
+		done <- err
+	}()
 	fsys := &rootfs{w: tar.NewWriter(w), seen: map[string]bool{}}
 	fill(fsys)
 	err := errors.Join(fsys.err, fsys.w.Close())
 	w.CloseWithError(err)
-	if werr := cmd.Wait(); werr != nil {
+	if werr := <-done; werr != nil {
 		return errors.Join(err, fmt.Errorf("docker import: %w: %s", werr, out.Bytes()))
 	}
 	return err

@@ -180,7 +180,7 @@ exec "$@" -c "listen_addresses=*"
 func postgres(ctx context.Context, name, busybox string) error {
 	changes := []string{
 		"ENV PATH=" + postgresBin + ":/bin", "ENV PGDATA=/var/lib/postgresql/data", fmt.Sprint("USER ", postgresUID),
-		`ENTRYPOINT ["/entrypoint.sh"]`, `CMD ["postgres"]`, "STOPSIGNAL SIGINT", "EXPOSE 5432",
+		`ENTRYPOINT ["/entrypoint.sh"]`, `CMD ["postgres"]`, "EXPOSE 5432",
 	}
 	return imported(ctx, name, changes, func(r *rootfs) {
 		r.shell(busybox)
