@@ -1,11 +1,22 @@
 package main
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
 	"runtime"
 	"runtime/debug"
 
+	"github.com/mattn/go-isatty"
+
+	"tocsin.dev/tocsin/internal/app"
 	"tocsin.dev/tocsin/internal/cli"
+	"tocsin.dev/tocsin/internal/config"
+	"tocsin.dev/tocsin/internal/demo"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/internal/terminal"
 )
 
 // version is set by the linker; a build without it takes the module's.
@@ -13,7 +24,50 @@ var version = ""
 
 // actions are what the program does besides talking to a server.
 func actions() cli.Actions {
-	return cli.Actions{Version: buildVersion()}
+	v := buildVersion()
+	return cli.Actions{
+		Version: v,
+		Serve: func(ctx context.Context, c config.Config) error {
+			return app.New(c, v, logger(c.Log), notice).Run(ctx)
+		},
+		Migrate: func(ctx context.Context, c config.Config, w io.Writer) error {
+			if err := app.New(c, v, logger(c.Log), notice).Migrate(ctx); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(w, "the database is up to date")
+			return err
+		},
+		ExportUpdaters: func(ctx context.Context, c config.Config, sets []string, name string, w io.Writer, progress func(string)) error {
+			return app.New(c, v, logger(c.Log), progress).ExportUpdaters(ctx, sets, name, w)
+		},
+		Demo: func(ctx context.Context, o cli.DemoOptions, out io.Writer, style terminal.Style) error {
+			self, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("demo: %w", err)
+			}
+			return demo.Run(ctx, demo.Options{Binary: self, Dir: o.Dir, Keep: o.Keep, Out: out, Style: style})
+		},
+	}
+}
+
+// notice tells a person in words what happens; the log has the details.
+func notice(text string) {
+	if isatty.IsTerminal(os.Stderr.Fd()) {
+		fmt.Fprintln(os.Stderr, "tocsin:", text)
+	}
+}
+
+// logger writes to standard error: text for people, JSON for everything else.
+func logger(c config.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo // the configuration has been checked
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if c.Format == "text" || c.Format == "auto" && isatty.IsTerminal(os.Stderr.Fd()) {
+		return slog.New(slog.NewTextHandler(os.Stderr, o))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, o))
 }
 
 // buildVersion is what the Go toolchain recorded of this build.
