@@ -62,9 +62,9 @@ func benchEvent(i int) *filter.Event {
 // every subscription.
 func TestIndexAgreesWithEvaluatingAll(t *testing.T) {
 	t.Parallel()
-	v := manySubscriptions(t, 2000)
+	v := manySubscriptions(t, 1000)
 	matched := 0
-	for i := range 500 {
+	for i := range 200 {
 		e := benchEvent(i * 37)
 		got := map[uuid.UUID]int{}
 		for s := range v.matching(t.Context(), e) {
@@ -81,7 +81,7 @@ func TestIndexAgreesWithEvaluatingAll(t *testing.T) {
 			}
 		}
 	}
-	if matched < 500 {
+	if matched < 100 {
 		t.Errorf("only %d matches: the test says little", matched)
 	}
 }

@@ -3,6 +3,7 @@ package notifier
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,26 +14,30 @@ import (
 )
 
 // Ids are given most severe first, so that whoever reads a change's events in
-// the order of their ids reads the worst first. They are version 7 UUIDs:
-// milliseconds, a counter of 4,096 a millisecond, random bits.
+// the order of their ids reads the worst first. They are version 7 UUIDs
+// (RFC 9562, section 6.2, method 1): milliseconds, a counter of 4,096 a
+// millisecond, then bits that are random but for all events of a change alike.
 const insertChanged = `
-WITH ranked AS (
-  SELECT a.*, m.digest, n.names[1] AS image,
-    row_number() OVER (ORDER BY a.severityrank DESC NULLS LAST, a.kev DESC, a.fixable DESC, a.added DESC, a.manifest_id) - 1 AS place
-  FROM affected_manifest a
+WITH placed AS (
+  SELECT *, row_number() OVER (ORDER BY severityrank DESC NULLS LAST, kev DESC, fixable DESC, added DESC, manifest_id) - 1 AS place
+  FROM affected_manifest
+), ranked AS (
+  SELECT a.*, m.digest, n.names[1] AS image
+  FROM placed a
   JOIN tocsin.manifest m ON m.id = a.manifest_id
   LEFT JOIN tocsin.naming n ON n.id = a.naming_id
 ), written AS (
   INSERT INTO tocsin.event (id, type, source, subject, time, severityrank, fixable, kev, epss, updater, image,
     added, removed, revised, firstload, traceparent, manifest_id, change_id, inventory_id, naming_id)
-  SELECT (lpad(to_hex(@ms::bigint + place / 4096), 12, '0') || '7' || lpad(to_hex(place % 4096), 3, '0')
-      || substr(gen_random_uuid()::text, 20))::uuid,
+  SELECT (lpad(to_hex(((@ms::bigint + place / 4096) << 16) | 28672 | (place % 4096)), 16, '0') || @tail)::uuid,
     @type, @source, digest, @time, CASE WHEN added + revised > 0 THEN severityrank END, COALESCE(fixable, FALSE), COALESCE(kev, FALSE),
     epss, @updater, image, added, removed, revised, @firstload, NULLIF(@traceparent, ''), manifest_id, @change, inventory_id, naming_id
   FROM ranked
   RETURNING id
 )
 INSERT INTO tocsin.outbox (event_id) SELECT id FROM written`
+
+const insertChangeEvents = `INSERT INTO tocsin.change_events (change_id, after, until) VALUES (@change, @after, @until)`
 
 const sumChanged = `
 SELECT count(*), COALESCE(sum(added), 0), COALESCE(sum(removed), 0), COALESCE(sum(revised), 0),
@@ -51,7 +56,7 @@ ORDER BY id LIMIT @batch`
 
 // ManifestsChanged announces in tx one event for each row of the transaction's
 // temporary table affected_manifest, and digests for those who want them, and
-// says how many events it was without the digests. It reads the events back in
+// says how many events it was without the digests. It is called once a change. It reads the events back in
 // batches, so that its memory does not grow with their number.
 func (l *Log) ManifestsChanged(ctx context.Context, tx pgx.Tx, changeID int64, update schemas.Update) (int64, error) {
 	defer l.metrics.since(time.Now())
@@ -63,6 +68,7 @@ func (l *Log) ManifestsChanged(ctx context.Context, tx pgx.Tx, changeID int64, u
 	tag, err := tx.Exec(ctx, insertChanged, pgx.NamedArgs{
 		"ms": now.UnixMilli(), "type": schemas.TypeVulnerabilitiesChanged, "source": source, "time": now, "updater": update.Updater,
 		"firstload": update.FirstLoad, "traceparent": traceParent(ctx), "change": changeID,
+		"tail": strings.ReplaceAll(uuid.NewString(), "-", "")[16:],
 	})
 	if err != nil {
 		return 0, fmt.Errorf("notifier: write the events of change %d: %w", changeID, err)
@@ -76,9 +82,13 @@ func (l *Log) ManifestsChanged(ctx context.Context, tx pgx.Tx, changeID int64, u
 	if err != nil {
 		return 0, err
 	}
+	after, until := uuidFloor(now.UnixMilli()), uuidFloor(now.UnixMilli()+n/4096+1)
+	if _, err := tx.Exec(ctx, insertChangeEvents, pgx.NamedArgs{"change": changeID, "after": after, "until": until}); err != nil {
+		return 0, fmt.Errorf("notifier: write where the events of change %d lie: %w", changeID, err)
+	}
 	c := &change{
 		log: l, view: v, id: changeID, update: update, digests: map[string]*digest{}, pending: map[uuid.UUID]*subscriber{},
-		after: uuidFloor(now.UnixMilli()), until: uuidFloor(now.UnixMilli() + n/4096 + 1),
+		after: after, until: until,
 		like: filter.Event{Type: schemas.TypeVulnerabilitiesChanged, Source: source, Time: now, TraceParent: traceParent(ctx),
 			DataSchema: l.dataSchema(schemas.TypeVulnerabilitiesChanged), Extensions: ofUpdate(update)},
 	}

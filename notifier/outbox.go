@@ -3,7 +3,6 @@ package notifier
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -26,13 +25,13 @@ const (
 
 const takeOutbox = `
 SELECT event_id FROM tocsin.outbox WHERE due_at <= clock_timestamp()
-ORDER BY due_at, event_id LIMIT @limit FOR UPDATE SKIP LOCKED`
+ORDER BY event_id LIMIT @limit FOR UPDATE SKIP LOCKED`
 
 const clearOutbox = `DELETE FROM tocsin.outbox WHERE event_id = ANY(@ids)`
 
 const postponeOutbox = `
 UPDATE tocsin.outbox SET attempts = attempts + 1, reason = @reason,
-  due_at = clock_timestamp() + LEAST(interval '1 second' * 2 ^ LEAST(attempts, 9), interval '5 minutes')
+  due_at = clock_timestamp() + LEAST(interval '100 milliseconds' * 2 ^ LEAST(attempts, 12), interval '5 minutes')
 WHERE event_id = ANY(@ids)`
 
 // runRelay publishes what is in the outbox until ctx ends.
@@ -41,9 +40,9 @@ func (l *Log) runRelay(ctx context.Context) error { return l.every(ctx, WakeOutb
 // relay publishes one batch of the outbox and clears it once NATS has stored
 // it; false if there is none. Should the clearing fail, the batch is published
 // again under the same message ids. The rows stay locked meanwhile, so that
-// replicas take others. An event that can't be published waits on its own.
+// replicas take others. An event that fails while others succeed is put off,
+// so that it holds nothing up; if all fail, NATS is not there and all wait.
 func (l *Log) relay(ctx context.Context) (worked bool, err error) {
-	var failed error
 	err = pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, takeOutbox, pgx.NamedArgs{"limit": relayBatch})
 		if err != nil {
@@ -56,28 +55,32 @@ func (l *Log) relay(ctx context.Context) (worked bool, err error) {
 		if len(ids) == 0 {
 			return nil
 		}
-		var published, kept []uuid.UUID
-		published, kept, failed = l.publish(ctx, ids)
+		published, failed, err := l.publish(ctx, ids)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		worked = len(published) > 0
+		if len(published) == 0 {
+			return err
+		}
+		worked = true
 		if _, err := tx.Exec(ctx, clearOutbox, pgx.NamedArgs{"ids": published}); err != nil {
 			return fmt.Errorf("notifier: clear the outbox: %w", err)
 		}
-		if len(kept) > 0 {
-			if _, err := tx.Exec(ctx, postponeOutbox, pgx.NamedArgs{"ids": kept, "reason": failed.Error()}); err != nil {
-				return fmt.Errorf("notifier: postpone in the outbox: %w", err)
-			}
+		if len(failed) == 0 {
+			return nil
+		}
+		l.Logger.WarnContext(ctx, "events could not be published and are put off", "events", len(failed), "reason", err)
+		if _, err := tx.Exec(ctx, postponeOutbox, pgx.NamedArgs{"ids": failed, "reason": err.Error()}); err != nil {
+			return fmt.Errorf("notifier: put off in the outbox: %w", err)
 		}
 		return nil
 	})
-	return worked, errors.Join(err, failed)
+	return worked && err == nil, err
 }
 
 // publish publishes the events and says which were stored, which were not, and
 // why not. An event that retention has dropped counts as stored.
-func (l *Log) publish(ctx context.Context, ids []uuid.UUID) (published, kept []uuid.UUID, err error) {
+func (l *Log) publish(ctx context.Context, ids []uuid.UUID) (published, failed []uuid.UUID, err error) {
 	records, err := l.records(ctx, ids)
 	if err != nil {
 		return nil, ids, err
@@ -96,7 +99,7 @@ func (l *Log) publish(ctx context.Context, ids []uuid.UUID) (published, kept []u
 			defer mu.Unlock()
 			if e != nil {
 				l.metrics.relayFails.Inc()
-				kept, err = append(kept, id), e
+				failed, err = append(failed, id), e
 				return
 			}
 			l.metrics.relayed.Inc()
@@ -104,7 +107,7 @@ func (l *Log) publish(ctx context.Context, ids []uuid.UUID) (published, kept []u
 		})
 	}
 	wg.Wait()
-	return published, kept, err
+	return published, failed, err
 }
 
 func (l *Log) publishOne(ctx context.Context, id uuid.UUID, r *record) error {

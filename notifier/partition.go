@@ -28,6 +28,8 @@ const dropStray = `DELETE FROM tocsin.event_default WHERE id < tocsin.uuidv7_flo
 
 const dropDeletions = `DELETE FROM tocsin.notification_deleted WHERE event_id < tocsin.uuidv7_floor(@before)`
 
+const dropChanges = `DELETE FROM tocsin.change_events WHERE until < tocsin.uuidv7_floor(@before)`
+
 // runPartitions keeps the partitions until ctx ends: at once, then hourly.
 func (l *Log) runPartitions(ctx context.Context) error {
 	tick := time.NewTicker(time.Hour)
@@ -125,7 +127,7 @@ func dropPartitions(ctx context.Context, tx pgx.Tx, names []string, before time.
 			return fmt.Errorf("notifier: drop partition %s: %w", n, err)
 		}
 	}
-	for _, statement := range []string{dropStray, dropDeletions} {
+	for _, statement := range []string{dropStray, dropDeletions, dropChanges} {
 		if _, err := tx.Exec(ctx, statement, pgx.NamedArgs{"before": before}); err != nil {
 			return fmt.Errorf("notifier: drop old events: %w", err)
 		}

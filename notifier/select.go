@@ -190,8 +190,10 @@ func (l *Log) DryRun(ctx context.Context, spec schemas.Subscription, events int)
 
 const digestedEvents = `
 SELECT ` + recordColumns + ` FROM tocsin.event
-WHERE change_id = @change AND type = '` + schemas.TypeVulnerabilitiesChanged + `' AND id > @after
+WHERE change_id = @change AND type = '` + schemas.TypeVulnerabilitiesChanged + `' AND id > @after AND id < @until
 ORDER BY id LIMIT @limit`
+
+const rangeOfChange = `SELECT after, until FROM tocsin.change_events WHERE change_id = @change`
 
 // Manifests pages through the manifests of a digest, most severe first, with
 // the filters the digest was made with. It is where links.all of a digest
@@ -235,18 +237,27 @@ func (l *Log) digestRecord(ctx context.Context, id uuid.UUID) (*record, error) {
 	return list[0], nil
 }
 
-// digested yields the events that a digest sums up.
+// digested yields the events that a digest sums up, from one on.
 func (l *Log) digested(ctx context.Context, d *record, after uuid.UUID, batch int) iter.Seq2[*record, error] {
+	fail := func(err error) iter.Seq2[*record, error] {
+		return func(yield func(*record, error) bool) { yield(nil, fmt.Errorf("notifier: digest %s: %w", d.ID, err)) }
+	}
 	s := &subscriber{set: &filter.Set{}}
 	if d.scope != nil {
 		set, problems := l.compiler.Compile(d.scope.Filters)
 		if problems != nil {
-			return func(yield func(*record, error) bool) {
-				yield(nil, fmt.Errorf("notifier: the filters of digest %s do not compile: %s", d.ID, problems[0].Detail))
-			}
+			return fail(fmt.Errorf("its filters do not compile: %s", problems[0].Detail))
 		}
 		s.set, s.plan = set, set.Plan()
 	}
-	args := pgx.NamedArgs{"change": d.key.ChangeID, "after": after, "limit": min(max(batch, renderBatch), maxPage+1)}
+	var first, until uuid.UUID
+	err := l.Pool.QueryRow(ctx, rangeOfChange, pgx.NamedArgs{"change": d.key.ChangeID}).Scan(&first, &until)
+	if err != nil {
+		return fail(fmt.Errorf("read where its events lie: %w", err))
+	}
+	if after == uuid.Nil {
+		after = first
+	}
+	args := pgx.NamedArgs{"change": d.key.ChangeID, "after": after, "until": until, "limit": min(max(batch, renderBatch), maxPage+1)}
 	return l.matchingRecords(ctx, digestedEvents, args, s)
 }

@@ -30,8 +30,14 @@ CREATE TABLE tocsin.event (
   CHECK (data IS NOT NULL OR (change_id IS NOT NULL AND manifest_id IS NOT NULL AND inventory_id IS NOT NULL AND naming_id IS NOT NULL))
 ) PARTITION BY RANGE (id);
 CREATE TABLE tocsin.event_default PARTITION OF tocsin.event DEFAULT;
-CREATE INDEX event_change ON tocsin.event (change_id, id) WHERE change_id IS NOT NULL;
 CREATE INDEX event_manifest ON tocsin.event (manifest_id, id) WHERE manifest_id IS NOT NULL;
+
+-- Between which ids the events of a change lie: they are written together, so no index over change_id is needed.
+CREATE TABLE tocsin.change_events (
+  change_id  bigint PRIMARY KEY,
+  after      uuid NOT NULL,
+  until      uuid NOT NULL
+);
 
 -- What is still to be published on NATS, a row an event, written with it.
 CREATE TABLE tocsin.outbox (
@@ -40,7 +46,6 @@ CREATE TABLE tocsin.outbox (
   attempts  integer NOT NULL DEFAULT 0,
   reason    text NOT NULL DEFAULT ''
 );
-CREATE INDEX outbox_due ON tocsin.outbox (due_at, event_id);
 
 -- Who wants what. spec is the API's object without what the server keeps in columns of its own and without secrets.
 -- stamp orders committed writes: whoever sees a stamp sees all smaller ones. writer tells a transaction its own writes.
@@ -122,4 +127,5 @@ DROP TABLE tocsin.subscription;
 DROP FUNCTION tocsin.stamp_subscription();
 DROP SEQUENCE tocsin.subscription_stamp;
 DROP TABLE tocsin.outbox;
+DROP TABLE tocsin.change_events;
 DROP TABLE tocsin.event;
