@@ -1,0 +1,89 @@
+# Everything here works from a fresh clone, as root and as an ordinary user. Services are started on free ports and are
+# gone afterwards; nothing assumes that one is there or not.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+GO          ?= go
+PKGS        ?= ./...
+TESTFLAGS   ?=
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+# One PostgreSQL server for all that the command starts, its URL in TOCSIN_TEST_DATABASE_URL.
+WITH_POSTGRES = $(GO) run ./internal/postgres/postgrestest/withpostgres
+
+.PHONY: help
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/tocsin
+	$(GO) build -trimpath -o bin/ ./cmd/tocsin
+
+.PHONY: test
+test: ## Run the tests with the race detector; PKGS=./delivery/... for some, TESTFLAGS='-run X -v' for how
+	@begin=$$(date +%s); code=0; \
+	$(WITH_POSTGRES) $(GO) test -race -shuffle=on -timeout 30m $(TESTFLAGS) $(PKGS) || code=$$?; \
+	echo "tests took $$(( $$(date +%s) - begin )) s"; exit $$code
+
+.PHONY: test-quick
+test-quick: ## Run the tests without the race detector and with fewer random cases
+	@begin=$$(date +%s); code=0; \
+	$(WITH_POSTGRES) $(GO) test -short -shuffle=on -timeout 15m $(TESTFLAGS) $(PKGS) || code=$$?; \
+	echo "tests took $$(( $$(date +%s) - begin )) s"; exit $$code
+
+.PHONY: lint
+lint: ## Check form, vet, and run staticcheck; govulncheck where its database can be reached
+	@files=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
+	if [ -n "$$files" ]; then echo "not formatted (gofmt -w):"; echo "$$files"; exit 1; fi
+	$(GO) vet $(PKGS)
+	$(GO) run $(STATICCHECK) $(PKGS)
+	@if curl -fsS -m 10 -o /dev/null https://vuln.go.dev/index/db.json; then $(GO) run $(GOVULNCHECK) $(PKGS); \
+	else echo "govulncheck left out: https://vuln.go.dev does not answer"; fi
+
+.PHONY: demo
+demo: build ## Index an image, change a feed, see the signed event arrive; KEEP=1 stays up
+	bin/tocsin demo
+
+.PHONY: compose-test
+compose-test: ## Bring up docker-compose.yml with the machine's Docker engine and prove that it works
+	$(GO) test -tags compose -count=1 -timeout 60m -v ./deploy/composetest
+
+.PHONY: oracle
+SEEDS ?= 5000
+SEED  ?= 0
+oracle: ## Hold the events of SEEDS=5000 random scenarios from SEED=0 on against libvuln's reports
+	$(WITH_POSTGRES) $(GO) test -count=1 -timeout 0 -v -run '^TestOracle$$' ./matcher/oracle -oracle.seeds=$(SEEDS) -oracle.seed=$(SEED)
+
+.PHONY: kill-test
+KILLS ?= 10
+kill-test: ## Run the fixtures through a server that is killed KILLS=10 times
+	$(WITH_POSTGRES) $(GO) test -count=1 -timeout 0 -v ./internal/e2e -e2e.kills=$(KILLS)
+
+.PHONY: bench-affected
+N         ?= 10000
+V         ?= 1000
+CLAIRCORE ?= 0
+bench-affected: ## Measure an update of V=1000 vulnerabilities against N=10000 manifests; CLAIRCORE=10m adds claircore's own way
+	$(GO) run ./internal/benchaffected -n $(N) -v $(V) -claircore $(CLAIRCORE)
+
+.PHONY: bench-delivery
+EVENTS  ?= 10000
+TARGETS ?= 10
+bench-delivery: ## Measure deliveries of EVENTS=10000 events to TARGETS=10 webhooks
+	$(GO) run ./internal/benchdelivery -events $(EVENTS) -targets $(TARGETS)
+
+.PHONY: chaos-delivery
+CHAOS ?= 60s
+chaos-delivery: ## Kill replicas, PostgreSQL and NATS under load for CHAOS=60s and count what was lost
+	$(GO) run ./internal/benchdelivery -chaos $(CHAOS)
+
+.PHONY: docs
+docs: ## Write what is made from the source: schemas, OpenAPI, AsyncAPI, the configuration reference
+	$(GO) generate ./...
+	$(GO) test -count=1 -run '^TestReference$$' ./internal/config -update
+
+.PHONY: clean
+clean: ## Remove what was built here
+	rm -rf bin
