@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/klauspost/compress/zstd"
 	"github.com/quay/claircore"
+	"github.com/quay/claircore/datastore"
 	"github.com/quay/claircore/libvuln/driver"
 )
 
@@ -79,8 +80,8 @@ func (s *Service) importOne(ctx context.Context, in *entries, first entry) (skip
 	var ref uuid.UUID
 	switch first.Kind {
 	case driver.VulnerabilityKind:
-		ref, err = s.database.locked(ctx, func() (uuid.UUID, error) {
-			return s.database.matcher.UpdateVulnerabilitiesIter(ctx, first.Updater, first.Fingerprint, in.vulnerabilities(first))
+		ref, err = s.database.claircore(ctx, func(store datastore.Updater) (uuid.UUID, error) {
+			return store.UpdateVulnerabilitiesIter(ctx, first.Updater, first.Fingerprint, in.vulnerabilities(first))
 		})
 	case driver.EnrichmentKind:
 		var records []driver.EnrichmentRecord

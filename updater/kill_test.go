@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tocsin.dev/tocsin/internal/jobs"
 	"tocsin.dev/tocsin/internal/postgres"
@@ -184,4 +185,34 @@ func blocked(sql string) func(*bench, *mirror) (wait, release func()) {
 		b.t.Cleanup(release)
 		return b.waiting, release
 	}
+}
+
+// TestSmallPool: claircore takes several connections at a time to store an
+// update; that must not need more than the pool has.
+func TestSmallPool(t *testing.T) {
+	t.Parallel()
+	m := newMirror(t)
+	m.osv(t, 20, "Go", "npm")
+	m.kev(t, "CVE-2026-0001")
+	b := newBench(t, m.config("osv", "kev"))
+	cfg := b.pool.Config()
+	cfg.MaxConns = 1
+	small, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(small.Close)
+	s, err := New(small, &Dependencies{Waker: b, Announcer: b}, m.config("osv", "kev"), WithUpdateLock(4242))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, set := range []string{"osv", "kev"} {
+		if err := s.work(ctx, jobs.Job{ID: uuid.New(), Key: set, Payload: json.RawMessage(`{}`)}); err != nil {
+			t.Fatalf("%s on a pool of one connection: %v", set, err)
+		}
+	}
+	b.want("osv/npm", Updated, 20)
+	b.want("clair.kev", Updated, 1)
 }

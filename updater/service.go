@@ -34,8 +34,8 @@ type Config struct {
 	Sets []string
 	// Settings are claircore's own keys, by set or by updater.
 	Settings Settings
-	// Schedules are cron specifications by set, and of "default"; see the
-	// documentation of parseSchedule's formats in docs.
+	// Schedules are cron specifications by set, and of "default": "@every 6h",
+	// "@daily", five cron fields in UTC, or "off".
 	Schedules map[string]string
 	Limits    Limits
 	// Concurrency is how many feeds are parsed and stored at a time in this
@@ -159,7 +159,7 @@ func New(pool *pgxpool.Pool, deps *Dependencies, cfg Config, opts ...Option) (*S
 	if deps != nil {
 		s.queue, s.intake, s.waker = deps.Queue, deps.Intake, deps.Waker
 		s.record = &record{pool: pool, announcer: deps.Announcer}
-		s.database = newDatabase(pool, s.lock)
+		s.database = &database{pool: pool, lock: s.lock}
 	}
 	return s, nil
 }

@@ -31,13 +31,8 @@ type sink interface {
 // shared advisory lock while it stores, so that a garbage collection, which
 // takes it exclusively, never sees a half-linked operation.
 type database struct {
-	pool    *pgxpool.Pool
-	matcher datastore.Updater
-	lock    int64
-}
-
-func newDatabase(pool *pgxpool.Pool, lock int64) *database {
-	return &database{pool: pool, matcher: postgres.NewMatcherStore(pool), lock: lock}
+	pool *pgxpool.Pool
+	lock int64
 }
 
 const selectPrevious = `
@@ -62,27 +57,40 @@ func (d *database) previous(ctx context.Context, kind driver.UpdateKind, updater
 
 const lockShared = `SELECT pg_advisory_xact_lock_shared(@key)`
 
-// locked runs f while another connection holds the shared lock.
-func (d *database) locked(ctx context.Context, f func() (uuid.UUID, error)) (ref uuid.UUID, err error) {
-	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
+// claircoreConns is how many connections one of claircore's updates takes while
+// it holds others, and one for the lock.
+const claircoreConns = 4
+
+// claircore runs f with claircore's store on connections of its own while the
+// shared lock is held. claircore asks for more connections while it holds some,
+// which on a shared pool can wait for others that do the same, for ever.
+func (d *database) claircore(ctx context.Context, f func(datastore.Updater) (uuid.UUID, error)) (ref uuid.UUID, err error) {
+	cfg := d.pool.Config()
+	cfg.MinConns, cfg.MinIdleConns, cfg.MaxConns = 0, 0, claircoreConns
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("connections for storing: %w", err)
+	}
+	defer pool.Close()
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockShared, pgx.NamedArgs{"key": d.lock}); err != nil {
 			return fmt.Errorf("lock for storing: %w", err)
 		}
-		ref, err = f()
+		ref, err = f(postgres.NewMatcherStore(pool))
 		return err
 	})
 	return ref, err
 }
 
 func (d *database) vulnerabilities(ctx context.Context, updater string, fp driver.Fingerprint, vulns []*claircore.Vulnerability) (uuid.UUID, error) {
-	return d.locked(ctx, func() (uuid.UUID, error) {
-		return d.matcher.UpdateVulnerabilities(ctx, updater, fp, vulns)
+	return d.claircore(ctx, func(store datastore.Updater) (uuid.UUID, error) {
+		return store.UpdateVulnerabilities(ctx, updater, fp, vulns)
 	})
 }
 
 func (d *database) delta(ctx context.Context, updater string, fp driver.Fingerprint, vulns []*claircore.Vulnerability, deleted []string) (uuid.UUID, error) {
-	return d.locked(ctx, func() (uuid.UUID, error) {
-		return d.matcher.DeltaUpdateVulnerabilities(ctx, updater, fp, vulns, deleted)
+	return d.claircore(ctx, func(store datastore.Updater) (uuid.UUID, error) {
+		return store.DeltaUpdateVulnerabilities(ctx, updater, fp, vulns, deleted)
 	})
 }
 
