@@ -24,7 +24,7 @@ func (s *server) registerAdmin() {
 		st, err := s.Services.Stats.Stats(ctx, principal(ctx).Sees())
 		return &body[v1.Stats]{st}, err
 	})
-	add(s, get, "/tokens", "List API tokens, all on one page", administ, 0, func(ctx context.Context, _ *paging) (*body[v1.Page[v1.Token]], error) {
+	add(s, get, "/tokens", "List API tokens, all on one page", administ, 0, func(ctx context.Context, _ *PageParams) (*body[v1.Page[v1.Token]], error) {
 		if s.Services.Tokens == nil {
 			return nil, absent("the tokens")
 		}
@@ -58,7 +58,7 @@ func (s *server) registerAdmin() {
 		out.Secret = secret
 		return &body[v1.Token]{out}, nil
 	})
-	add(s, remove, "/tokens/{id}", "Revoke an API token", administ, http.StatusNoContent, func(ctx context.Context, in *idPath) (*struct{}, error) {
+	add(s, remove, "/tokens/{id}", "Revoke an API token", administ, http.StatusNoContent, func(ctx context.Context, in *IDParam) (*struct{}, error) {
 		if s.Services.Tokens == nil {
 			return nil, absent("the tokens")
 		}

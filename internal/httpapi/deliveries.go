@@ -7,8 +7,8 @@ import (
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
 
-// selection is the query that picks deliveries.
-type selection struct {
+// Selection is the query that picks deliveries.
+type Selection struct {
 	Subscription string    `query:"subscription" doc:"Only this subscription's" format:"uuid"`
 	Event        string    `query:"event" doc:"Only this event's" format:"uuid"`
 	State        string    `query:"state" doc:"Only deliveries in this state: pending, delivered, dead or dropped" maxLength:"32"`
@@ -16,12 +16,12 @@ type selection struct {
 	Until        time.Time `query:"until" doc:"Before this time"`
 }
 
-func (q selection) query(owner string) v1.DeliveryQuery {
+func (q Selection) query(owner string) v1.DeliveryQuery {
 	return v1.DeliveryQuery{Owner: owner, Subscription: q.Subscription, Event: q.Event, State: q.State, Since: q.Since, Until: q.Until}
 }
 
 // whole reports whether nothing was picked: everything is meant.
-func (q selection) whole() bool { return q == selection{} }
+func (q Selection) whole() bool { return q == Selection{} }
 
 func (s *server) registerDeliveries() {
 	deliveries := s.Services.Deliveries
@@ -32,8 +32,8 @@ func (s *server) registerDeliveries() {
 		return nil
 	}
 	type listIn struct {
-		paging
-		selection
+		PageParams
+		Selection
 	}
 	add(s, get, "/deliveries", "List deliveries, newest first", sees, 0, func(ctx context.Context, in *listIn) (*body[v1.Page[v1.Delivery]], error) {
 		if err := guard(); err != nil {
@@ -45,8 +45,8 @@ func (s *server) registerDeliveries() {
 		return &body[v1.Page[v1.Delivery]]{p}, err
 	})
 	type one = func(ctx context.Context, owner, id string) (v1.Delivery, error)
-	single := func(do func() one) func(context.Context, *idPath) (*body[v1.Delivery], error) {
-		return func(ctx context.Context, in *idPath) (*body[v1.Delivery], error) {
+	single := func(do func() one) func(context.Context, *IDParam) (*body[v1.Delivery], error) {
+		return func(ctx context.Context, in *IDParam) (*body[v1.Delivery], error) {
 			if err := guard(); err != nil {
 				return nil, err
 			}
@@ -57,7 +57,7 @@ func (s *server) registerDeliveries() {
 	add(s, get, "/deliveries/{id}", "One delivery", sees, 0, single(func() one { return deliveries.Get }))
 	add(s, post, "/deliveries/{id}/replay", "Deliver it again, now", subscribe, 0, single(func() one { return deliveries.Replay }))
 	add(s, post, "/deliveries/{id}/drop", "Give it up", subscribe, 0, single(func() one { return deliveries.Drop }))
-	add(s, get, "/deliveries/{id}/attempts", "Its attempts, oldest first", sees, 0, func(ctx context.Context, in *idPath) (*body[v1.Page[v1.Attempt]], error) {
+	add(s, get, "/deliveries/{id}/attempts", "Its attempts, oldest first", sees, 0, func(ctx context.Context, in *IDParam) (*body[v1.Page[v1.Attempt]], error) {
 		if err := guard(); err != nil {
 			return nil, err
 		}
@@ -66,7 +66,7 @@ func (s *server) registerDeliveries() {
 	})
 
 	type bulkIn struct {
-		selection
+		Selection
 		All bool `query:"all" doc:"Needed when nothing else selects"`
 	}
 	type many = func(context.Context, v1.DeliveryQuery) (int, error)

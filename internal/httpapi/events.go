@@ -32,7 +32,7 @@ func (eventBody) Schema(huma.Registry) *huma.Schema {
 
 func (s *server) registerEvents() {
 	type listIn struct {
-		paging
+		PageParams
 		Type     []string  `query:"type,explode" doc:"Only these types" maxItems:"32"`
 		Subject  string    `query:"subject" doc:"Only events of this manifest digest" maxLength:"256"`
 		Image    string    `query:"image" doc:"Shell pattern over the image's first name; * also matches slashes" maxLength:"1024"`
@@ -55,7 +55,7 @@ func (s *server) registerEvents() {
 		}
 		return &body[v1.Page[eventBody]]{out}, err
 	})
-	add(s, get, "/events/{id}", "One event", reads, 0, func(ctx context.Context, in *idPath) (*body[eventBody], error) {
+	add(s, get, "/events/{id}", "One event", reads, 0, func(ctx context.Context, in *IDParam) (*body[eventBody], error) {
 		if s.Services.Events == nil {
 			return nil, absent("the event log")
 		}
@@ -63,8 +63,8 @@ func (s *server) registerEvents() {
 		return &body[eventBody]{eventBody{e}}, err
 	})
 	type findingsIn struct {
-		idPath
-		paging
+		IDParam
+		PageParams
 		Kind string `query:"kind" enum:"added,removed,revised" doc:"Only this list"`
 	}
 	add(s, get, "/events/{id}/findings", "All findings of a vulnerabilities_changed event", reads, 0,
@@ -76,8 +76,8 @@ func (s *server) registerEvents() {
 			return &body[v1.Page[v1.EventFinding]]{p}, err
 		})
 	type manifestsIn struct {
-		idPath
-		paging
+		IDParam
+		PageParams
 	}
 	add(s, get, "/events/{id}/manifests", "All manifests of an update's digest event", reads, 0,
 		func(ctx context.Context, in *manifestsIn) (*body[v1.Page[schemas.ChangedManifest]], error) {

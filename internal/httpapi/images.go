@@ -7,7 +7,9 @@ import (
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
 
-type imagePath struct {
+// ImageParam names an image in a path. It and the other parts of inputs that
+// are embedded are exported because huma sees no others.
+type ImageParam struct {
 	Ref string `path:"ref" doc:"Digest, or a name with its slashes escaped as %2F" maxLength:"1024"`
 }
 
@@ -28,7 +30,7 @@ func (s *server) registerImages() {
 	add(s, post, "/manifests", "Have an image indexed (the same as POST /images)", publishes, http.StatusAccepted, submit)
 
 	type listIn struct {
-		paging
+		PageParams
 		Name  string `query:"name" doc:"Shell pattern over names; * also matches slashes" maxLength:"1024"`
 		State string `query:"state" enum:"pending,indexed,failed,deleted" doc:"Only images in this state"`
 	}
@@ -42,7 +44,7 @@ func (s *server) registerImages() {
 	add(s, get, "/images", "List images", looks, 0, list)
 	add(s, get, "/manifests", "List images (the same as GET /images)", looks, 0, list)
 
-	getImage := func(ctx context.Context, in *imagePath) (*body[v1.Image], error) {
+	getImage := func(ctx context.Context, in *ImageParam) (*body[v1.Image], error) {
 		if s.Services.Images == nil {
 			return nil, absent("the indexer")
 		}
@@ -52,7 +54,7 @@ func (s *server) registerImages() {
 	add(s, get, "/images/{ref}", "One image", looks, 0, getImage)
 	add(s, get, "/manifests/{ref}", "One image (the same as GET /images/{ref})", looks, 0, getImage)
 
-	deleteImage := func(ctx context.Context, in *imagePath) (*struct{}, error) {
+	deleteImage := func(ctx context.Context, in *ImageParam) (*struct{}, error) {
 		if s.Services.Images == nil {
 			return nil, absent("the indexer")
 		}
@@ -61,7 +63,7 @@ func (s *server) registerImages() {
 	add(s, remove, "/images/{ref}", "Forget an image", publishes, http.StatusNoContent, deleteImage)
 	add(s, remove, "/manifests/{ref}", "Forget an image (the same as DELETE /images/{ref})", publishes, http.StatusNoContent, deleteImage)
 
-	report := func(ctx context.Context, in *imagePath) (*body[v1.Report], error) {
+	report := func(ctx context.Context, in *ImageParam) (*body[v1.Report], error) {
 		if s.Services.Reports == nil {
 			return nil, absent("the matcher")
 		}
@@ -72,7 +74,7 @@ func (s *server) registerImages() {
 	add(s, get, "/manifests/{ref}/report", "What is known to be wrong with an image (the same as under /images)", looks, 0, report)
 
 	type vulnIn struct {
-		paging
+		PageParams
 		ID string `path:"id" doc:"Id or alias of a vulnerability" maxLength:"256"`
 	}
 	add(s, get, "/vulnerabilities/{id}/manifests", "Images that have a vulnerability now", reads, 0,
@@ -85,7 +87,7 @@ func (s *server) registerImages() {
 		})
 
 	type diffIn struct {
-		paging
+		PageParams
 		Prev string `query:"prev" required:"true" doc:"Ref of the earlier update operation" format:"uuid"`
 		Cur  string `query:"cur" required:"true" doc:"Ref of the later update operation" format:"uuid"`
 	}

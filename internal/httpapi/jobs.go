@@ -7,13 +7,14 @@ import (
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
 
-type idPath struct {
+// IDParam names a thing in a path.
+type IDParam struct {
 	ID string `path:"id" format:"uuid" doc:"UUID"`
 }
 
 func (s *server) registerJobs() {
 	type listIn struct {
-		paging
+		PageParams
 		Kind   string `query:"kind" doc:"Only this kind: manifest or update" maxLength:"64"`
 		State  string `query:"state" doc:"Only jobs in this state" maxLength:"64"`
 		Failed bool   `query:"failed" doc:"Only jobs that were given up"`
@@ -25,14 +26,14 @@ func (s *server) registerJobs() {
 		p, err := s.Services.Jobs.List(ctx, v1.JobQuery{Paging: in.page(), Kind: in.Kind, State: in.State, Failed: in.Failed})
 		return &body[v1.Page[v1.Job]]{p}, err
 	})
-	add(s, get, "/jobs/{id}", "One job", looks, 0, func(ctx context.Context, in *idPath) (*body[v1.Job], error) {
+	add(s, get, "/jobs/{id}", "One job", looks, 0, func(ctx context.Context, in *IDParam) (*body[v1.Job], error) {
 		if s.Services.Jobs == nil {
 			return nil, absent("the job queue")
 		}
 		j, err := s.Services.Jobs.Get(ctx, in.ID)
 		return &body[v1.Job]{j}, err
 	})
-	add(s, post, "/jobs/{id}/retry", "Try a failed job again", publishes, http.StatusAccepted, func(ctx context.Context, in *idPath) (*body[v1.Job], error) {
+	add(s, post, "/jobs/{id}/retry", "Try a failed job again", publishes, http.StatusAccepted, func(ctx context.Context, in *IDParam) (*body[v1.Job], error) {
 		if s.Services.Jobs == nil {
 			return nil, absent("the job queue")
 		}

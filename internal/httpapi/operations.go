@@ -15,13 +15,13 @@ import (
 // body is a response with a body.
 type body[T any] struct{ Body T }
 
-// paging is the query of every list.
-type paging struct {
+// PageParams is the query of every list.
+type PageParams struct {
 	Cursor string `query:"cursor" doc:"The next of the page before; empty for the first page" maxLength:"512"`
 	Limit  int    `query:"limit" doc:"Items on a page" default:"50" minimum:"1" maximum:"500"`
 }
 
-func (p paging) page() v1.Paging {
+func (p PageParams) page() v1.Paging {
 	if p.Limit == 0 {
 		p.Limit = defaultPage
 	}

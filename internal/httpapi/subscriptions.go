@@ -19,7 +19,7 @@ func (s *server) registerSubscriptions() {
 		}
 		return nil
 	}
-	add(s, get, "/subscriptions", "List subscriptions", sees, 0, func(ctx context.Context, in *paging) (*body[v1.Page[schemas.Subscription]], error) {
+	add(s, get, "/subscriptions", "List subscriptions", sees, 0, func(ctx context.Context, in *PageParams) (*body[v1.Page[schemas.Subscription]], error) {
 		if err := guard(); err != nil {
 			return nil, err
 		}
@@ -72,7 +72,7 @@ func (s *server) registerSubscriptions() {
 		if method == get {
 			scopes = sees
 		}
-		add(s, method, "/subscriptions/{id}"+path, summary, scopes, 0, func(ctx context.Context, in *idPath) (*subscriptionBody, error) {
+		add(s, method, "/subscriptions/{id}"+path, summary, scopes, 0, func(ctx context.Context, in *IDParam) (*subscriptionBody, error) {
 			if err := guard(); err != nil {
 				return nil, err
 			}
@@ -87,7 +87,7 @@ func (s *server) registerSubscriptions() {
 	}
 
 	type replaceIn struct {
-		idPath
+		IDParam
 		Body schemas.Subscription
 	}
 	add(s, put, "/subscriptions/{id}", "Replace a subscription", subscribe, 0, func(ctx context.Context, in *replaceIn) (*subscriptionBody, error) {
@@ -97,7 +97,7 @@ func (s *server) registerSubscriptions() {
 		sub, err := subs.Replace(ctx, principal(ctx).Sees(), in.ID, in.Body)
 		return &subscriptionBody{sub}, err
 	})
-	add(s, remove, "/subscriptions/{id}", "Unsubscribe", subscribe, http.StatusNoContent, func(ctx context.Context, in *idPath) (*struct{}, error) {
+	add(s, remove, "/subscriptions/{id}", "Unsubscribe", subscribe, http.StatusNoContent, func(ctx context.Context, in *IDParam) (*struct{}, error) {
 		if err := guard(); err != nil {
 			return nil, err
 		}
@@ -106,7 +106,7 @@ func (s *server) registerSubscriptions() {
 	type testOut struct {
 		EventID string `json:"event_id" doc:"Id of the ping event"`
 	}
-	add(s, post, "/subscriptions/{id}/test", "Send it a test event", subscribe, http.StatusAccepted, func(ctx context.Context, in *idPath) (*body[testOut], error) {
+	add(s, post, "/subscriptions/{id}/test", "Send it a test event", subscribe, http.StatusAccepted, func(ctx context.Context, in *IDParam) (*body[testOut], error) {
 		if err := guard(); err != nil {
 			return nil, err
 		}
@@ -114,7 +114,7 @@ func (s *server) registerSubscriptions() {
 		return &body[testOut]{testOut{id}}, err
 	})
 	type rotateIn struct {
-		idPath
+		IDParam
 		Body v1.RotateRequest
 	}
 	add(s, post, "/subscriptions/{id}/rotate", "Give it a new signing secret", subscribe, 0, func(ctx context.Context, in *rotateIn) (*subscriptionBody, error) {
