@@ -234,7 +234,7 @@ func deliveryError(err error) error {
 	return err
 }
 
-const selectSubscriptions = `SELECT id, name, state FROM tocsin.subscription WHERE @owner = '' OR owner = @owner ORDER BY id`
+const selectSubscriptions = `SELECT id, coalesce(spec->>'name', ''), state FROM tocsin.subscription WHERE deleted_at IS NULL AND (@owner = '' OR owner = @owner) ORDER BY id`
 
 // stats sums up the queue for the owner's subscriptions, all of them listed.
 func (s deliveries) stats(ctx context.Context, owner string) (v1.DeliveryStats, []v1.SubscriptionStats, error) {

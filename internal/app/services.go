@@ -90,15 +90,14 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 	return s, err
 }
 
-// jobFailed notes a failed job where its kind has something to say of it.
+// jobFailed notes a failed job where its kind has something to say of it. The
+// updaters announce their failures themselves, once and not at every run.
 func (s *services) jobFailed(ctx context.Context, tx pgx.Tx, job jobs.Job) error {
 	switch {
 	case job.Kind == indexer.JobKind:
 		return s.indexer.JobFailed(ctx, tx, job)
 	case job.Rejected:
 		return s.notifier.JobRejected(ctx, tx, rejection(job))
-	case job.Kind == updater.Kind:
-		return s.notifier.UpdateFailed(ctx, tx, schemas.UpdateFailed{Set: job.Key, Reason: job.Reason})
 	}
 	return nil
 }

@@ -135,15 +135,12 @@ func (s *server) subscribe(hook *receiver, key string) {
 	hook.mu.Unlock()
 }
 
-// fastRetries tries twice a second for a few minutes, so that a test does not
+// fastRetries tries every few seconds for a while, so that a test does not
 // wait for the default schedule.
 func fastRetries() []string {
-	var out []string
-	for range 60 {
-		out = append(out, "500ms")
-	}
-	for range 60 {
-		out = append(out, "5s")
+	out := make([]string, 32)
+	for i := range out {
+		out[i] = "2s"
 	}
 	return out
 }
@@ -171,10 +168,7 @@ func (s *server) quiet(hook *receiver) {
 	steady, last := 0, -1
 	eventually(s.t, 2*time.Minute, "quiet", func() (bool, string) {
 		var stats v1.Stats
-		status, b, err := s.request("GET", "/api/v1/stats", nil)
-		if err != nil || status != 200 || json.Unmarshal(b, &stats) != nil {
-			return false, fmt.Sprint("stats: ", status, err)
-		}
+		s.call("GET", "/api/v1/stats", nil, &stats)
 		n := len(hook.all())
 		busy := stats.Jobs["queued"] + stats.Jobs["running"] + stats.Deliveries.Backlog
 		if busy > 0 || stats.PendingUpdates > 0 || n != last {
