@@ -27,10 +27,10 @@ type drive struct {
 
 // observed drives the updater and tells the observer of its start and its end.
 // An end because the whole run was given up is not the updater's failure: its
-// row stays "running" for the run that follows.
-func (d *drive) observed(ctx context.Context, obs observer) error {
+// row stays "running" for whoever records the end of the run.
+func (d *drive) observed(ctx, caller context.Context, obs observer) error {
 	name := d.updater.Name()
-	if err := obs.started(ctx, name); err != nil {
+	if err := obs.started(caller, name); err != nil {
 		return err
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, d.limits.Updater, fmt.Errorf("the updater took longer than %v (updaters.limits.updater)", d.limits.Updater))
@@ -42,7 +42,7 @@ func (d *drive) observed(ctx context.Context, obs observer) error {
 	if err != nil {
 		out = Outcome{Result: Failed, FingerprintChanged: out.FingerprintChanged, Err: given(limited, err)}
 	}
-	return obs.finished(ctx, name, out)
+	return obs.finished(caller, name, out)
 }
 
 func (d *drive) update(ctx context.Context) (out Outcome, err error) {

@@ -142,6 +142,11 @@ func (r *record) finish(ctx context.Context, set, updater string, job uuid.UUID,
 		if _, err := tx.Exec(ctx, finishUpdater, args); err != nil {
 			return fmt.Errorf("record the end of %s %s: %w", set, updater, err)
 		}
+		if updater == "" && out.Result == Failed {
+			if _, err := tx.Exec(ctx, giveUpUpdaters, pgx.NamedArgs{"set": set, "job": job, "error": args["error"]}); err != nil {
+				return fmt.Errorf("record that the run of %s was given up: %w", set, err)
+			}
+		}
 		if !announce {
 			return nil
 		}
@@ -153,6 +158,13 @@ func (r *record) finish(ctx context.Context, set, updater string, job uuid.UUID,
 }
 
 const (
+	// The updaters that were under way when their set was given up.
+	giveUpUpdaters = `
+UPDATE tocsin.updater_run
+SET result = 'failed', error = @error, finished_at = clock_timestamp(), failures = failures + 1,
+    failing_since = coalesce(failing_since, clock_timestamp())
+WHERE set_name = @set AND updater <> '' AND job_id = @job AND result = 'running'`
+
 	selectFailing = `
 SELECT failures, failing_since, announced_at, clock_timestamp() FROM tocsin.updater_run
 WHERE set_name = @set AND updater = @updater AND job_id = @job

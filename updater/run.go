@@ -72,6 +72,9 @@ func (r *runner) run(ctx context.Context, s Set, to sink, obs observer) error {
 	if s.Name == "rhel-vex" {
 		limits.Unpacked *= 4
 	}
+	// Steps are recorded as long as the caller's context lives, also that of
+	// a run that is given up.
+	caller := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, limits.Set, fmt.Errorf("the set took longer than %v (updaters.limits.set)", limits.Set))
 	defer cancel()
 
@@ -86,7 +89,7 @@ func (r *runner) run(ctx context.Context, s Set, to sink, obs observer) error {
 	for i, u := range updaters {
 		names[i] = u.Name()
 	}
-	if err := obs.discovered(ctx, names); err != nil {
+	if err := obs.discovered(caller, names); err != nil {
 		return err
 	}
 
@@ -104,7 +107,7 @@ func (r *runner) run(ctx context.Context, s Set, to sink, obs observer) error {
 				d := drive{runner: r, set: s, updater: u, client: client, limits: limits, to: to, tell: func(text string) {
 					obs.progress(ctx, fmt.Sprintf("%s: %s (%s)", u.Name(), text, counter))
 				}}
-				if err := d.observed(ctx, obs); err != nil {
+				if err := d.observed(ctx, caller, obs); err != nil {
 					giveUp(err)
 					errs <- err
 					return

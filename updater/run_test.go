@@ -310,6 +310,44 @@ func TestSetsApart(t *testing.T) {
 	}
 }
 
+// TestLimitsOfTime: an updater that takes too long fails alone, a set that takes
+// too long fails with what was under way.
+func TestLimitsOfTime(t *testing.T) {
+	t.Parallel()
+	m := newMirror(t)
+	m.osv(t, 3, "Go", "npm")
+	trickle := func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			_, _ = w.Write([]byte("PK"))
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-r.Context().Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	m.hook("/npm/all.zip", trickle)
+	cfg := m.config("osv")
+	cfg.Limits.Updater = time.Second
+	b := newBench(t, cfg)
+	if err := b.run("osv"); err == nil || !strings.Contains(err.Error(), "limits.updater") {
+		t.Errorf("an updater that takes too long gives %v", err)
+	}
+	b.want("osv/go", Updated, 3)
+	if u := b.want("osv/npm", Failed, 0); !strings.Contains(u.Error, "limits.updater") {
+		t.Errorf("its status is %q", u.Error)
+	}
+	cfg.Limits.Updater, cfg.Limits.Set = time.Minute, time.Second
+	b = newBench(t, cfg)
+	if err := b.run("osv"); err == nil || !strings.Contains(err.Error(), "limits.set") {
+		t.Errorf("a set that takes too long gives %v", err)
+	}
+	b.want("osv/go", Updated, 3)
+	if u := b.want("osv/npm", Failed, 0); !strings.Contains(u.Error, "limits.set") || b.set("osv").Result != Failed {
+		t.Errorf("its status is %q, and the set %s", u.Error, b.set("osv").Result)
+	}
+}
+
 // TestVanished: an updater that its set no longer has is marked; its data stay.
 func TestVanished(t *testing.T) {
 	t.Parallel()
