@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/traceparent"
 	"tocsin.dev/tocsin/notifier/filter"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -64,10 +65,11 @@ func (l *Log) ManifestsChanged(ctx context.Context, tx pgx.Tx, changeID int64, u
 	if err != nil {
 		return 0, err
 	}
+	ctx = traceparent.Start(ctx) // the same for all of them
 	now := l.Now().UTC().Truncate(time.Microsecond)
 	tag, err := tx.Exec(ctx, insertChanged, pgx.NamedArgs{
 		"ms": now.UnixMilli(), "type": schemas.TypeVulnerabilitiesChanged, "source": source, "time": now, "updater": update.Updater,
-		"firstload": update.FirstLoad, "traceparent": traceParent(ctx), "change": changeID,
+		"firstload": update.FirstLoad, "traceparent": traceparent.From(ctx), "change": changeID,
 		"tail": strings.ReplaceAll(uuid.NewString(), "-", "")[16:],
 	})
 	if err != nil {
@@ -89,7 +91,7 @@ func (l *Log) ManifestsChanged(ctx context.Context, tx pgx.Tx, changeID int64, u
 	c := &change{
 		log: l, view: v, id: changeID, update: update, digests: map[string]*digest{}, pending: map[uuid.UUID]*subscriber{},
 		after: after, until: until,
-		like: filter.Event{Type: schemas.TypeVulnerabilitiesChanged, Source: source, Time: now, TraceParent: traceParent(ctx),
+		like: filter.Event{Type: schemas.TypeVulnerabilitiesChanged, Source: source, Time: now, TraceParent: traceparent.From(ctx),
 			DataSchema: l.dataSchema(schemas.TypeVulnerabilitiesChanged), Extensions: ofUpdate(update)},
 	}
 	if err := c.match(ctx, tx); err != nil {

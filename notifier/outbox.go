@@ -35,7 +35,7 @@ UPDATE tocsin.outbox SET attempts = attempts + 1, reason = @reason,
 WHERE event_id = ANY(@ids)`
 
 // runRelay publishes what is in the outbox until ctx ends.
-func (l *Log) runRelay(ctx context.Context) error { return l.every(ctx, WakeOutbox, l.relay) }
+func (l *Log) runRelay(ctx context.Context) { l.every(ctx, WakeOutbox, l.relay) }
 
 // relay publishes one batch of the outbox and clears it once NATS has stored
 // it; false if there is none. Should the clearing fail, the batch is published

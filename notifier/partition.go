@@ -31,7 +31,7 @@ const dropDeletions = `DELETE FROM tocsin.notification_deleted WHERE event_id < 
 const dropChanges = `DELETE FROM tocsin.change_events WHERE until < tocsin.uuidv7_floor(@before)`
 
 // runPartitions keeps the partitions until ctx ends: at once, then hourly.
-func (l *Log) runPartitions(ctx context.Context) error {
+func (l *Log) runPartitions(ctx context.Context) {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
@@ -40,7 +40,7 @@ func (l *Log) runPartitions(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-tick.C:
 		}
 	}
@@ -97,16 +97,14 @@ func makePartition(ctx context.Context, tx pgx.Tx, day time.Time) error {
 		return fmt.Errorf("notifier: look for events without a partition: %w", err)
 	}
 	low, high := uuidFloor(day.UnixMilli()), uuidFloor(next.UnixMilli())
+	// Attaching, unlike creating in place, lets others go on writing.
 	statements := []string{
-		fmt.Sprintf(`CREATE TABLE %s PARTITION OF tocsin.event FOR VALUES FROM ('%s') TO ('%s')`, name, low, high),
+		fmt.Sprintf(`CREATE TABLE %s (LIKE tocsin.event INCLUDING ALL)`, name),
+		fmt.Sprintf(`ALTER TABLE tocsin.event ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')`, name, low, high),
 	}
 	if stray {
-		statements = []string{
-			`LOCK TABLE tocsin.event IN ACCESS EXCLUSIVE MODE`,
-			fmt.Sprintf(`CREATE TABLE %s (LIKE tocsin.event INCLUDING ALL)`, name),
-			fmt.Sprintf(`WITH moved AS (DELETE FROM tocsin.event_default WHERE id >= '%s' AND id < '%s' RETURNING *) INSERT INTO %s SELECT * FROM moved`, low, high, name),
-			fmt.Sprintf(`ALTER TABLE tocsin.event ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')`, name, low, high),
-		}
+		move := fmt.Sprintf(`WITH moved AS (DELETE FROM tocsin.event_default WHERE id >= '%s' AND id < '%s' RETURNING *) INSERT INTO %s SELECT * FROM moved`, low, high, name)
+		statements = []string{`LOCK TABLE tocsin.event IN ACCESS EXCLUSIVE MODE`, statements[0], move, statements[1]}
 	}
 	for _, s := range statements {
 		if _, err := tx.Exec(ctx, s); err != nil {

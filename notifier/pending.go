@@ -166,8 +166,8 @@ func (l *Log) finishDigest(ctx context.Context, tx pgx.Tx, p *pendingMatch, s *s
 }
 
 // runPending matches what is pending until ctx ends.
-func (l *Log) runPending(ctx context.Context) error {
-	return l.every(ctx, WakeOutbox, func(ctx context.Context) (bool, error) {
+func (l *Log) runPending(ctx context.Context) {
+	l.every(ctx, WakeOutbox, func(ctx context.Context) (bool, error) {
 		worked, err := l.matchPending(ctx)
 		if worked && err == nil && l.Waker != nil {
 			l.Waker.Wake(WakeDelivery)

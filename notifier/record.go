@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"go.opentelemetry.io/otel/propagation"
 
+	"tocsin.dev/tocsin/internal/traceparent"
 	"tocsin.dev/tocsin/notifier/filter"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -83,7 +83,7 @@ func (l *Log) newRecord(ctx context.Context, typ, subject string, x schemas.Exte
 	id := newID(now)
 	return &record{id: id, Event: filter.Event{
 		ID: id.String(), Source: source, Type: typ, Subject: subject, DataSchema: l.dataSchema(typ),
-		TraceParent: traceParent(ctx), Time: now.Truncate(time.Microsecond), Extensions: x, Data: text,
+		TraceParent: traceparent.From(traceparent.Start(ctx)), Time: now.Truncate(time.Microsecond), Extensions: x, Data: text,
 	}}, nil
 }
 
@@ -108,13 +108,6 @@ func uuidFloor(ms int64) uuid.UUID {
 	binary.BigEndian.PutUint64(id[:8], uint64(ms)<<16|0x7000)
 	id[8] = 0x80
 	return id
-}
-
-// traceParent is the W3C trace context of ctx, "" without a span.
-func traceParent(ctx context.Context) string {
-	carrier := propagation.MapCarrier{}
-	propagation.TraceContext{}.Inject(ctx, carrier)
-	return carrier.Get("traceparent")
 }
 
 const insertRecord = `

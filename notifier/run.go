@@ -2,7 +2,6 @@ package notifier
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -16,33 +15,23 @@ func (l *Log) Run(ctx context.Context) error {
 	if l.Enqueuer == nil || l.Renderer == nil {
 		return fmt.Errorf("notifier: Run needs an Enqueuer and a Renderer")
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	loops := []func(context.Context) error{l.runPartitions, l.runPending, l.warm}
+	loops := []func(context.Context){l.runPartitions, l.runPending, l.warm}
 	if l.Publisher != nil {
 		loops = append(loops, l.runRelay)
 	}
 	var wg sync.WaitGroup
 	for _, loop := range loops {
-		wg.Go(func() {
-			if err := loop(ctx); err != nil {
-				stop(err)
-			}
-		})
+		wg.Go(func() { loop(ctx) })
 	}
 	wg.Wait()
-	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
 	return nil
 }
 
 // warm compiles the subscriptions before the first event waits for it.
-func (l *Log) warm(ctx context.Context) error {
+func (l *Log) warm(ctx context.Context) {
 	if _, err := l.current(ctx, l.Pool); err != nil && ctx.Err() == nil {
 		l.Logger.WarnContext(ctx, "the subscriptions could not be read ahead", "reason", err)
 	}
-	return nil
 }
 
 // maxPause is the longest that a failing loop waits before it tries again.
@@ -50,7 +39,7 @@ const maxPause = 30 * time.Second
 
 // every calls work until ctx ends: again at once while there is some, else at
 // a hint on subject or after Poll. Failures are logged and waited out.
-func (l *Log) every(ctx context.Context, subject string, work func(context.Context) (worked bool, err error)) error {
+func (l *Log) every(ctx context.Context, subject string, work func(context.Context) (worked bool, err error)) {
 	var hints <-chan struct{}
 	if l.Waker != nil {
 		hints = l.Waker.OnWake(ctx, subject)
@@ -60,7 +49,7 @@ func (l *Log) every(ctx context.Context, subject string, work func(context.Conte
 		worked, err := work(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return
 		case err != nil:
 			l.Logger.WarnContext(ctx, "notifier work failed and is tried again", "subject", subject, "reason", err, "in", pause)
 			pause = min(2*pause, maxPause)
@@ -81,5 +70,4 @@ func (l *Log) every(ctx context.Context, subject string, work func(context.Conte
 		}
 		timer.Stop()
 	}
-	return nil
 }

@@ -322,7 +322,7 @@ func (c *checker) pem(at, text string) {
 	}
 	if len(text) > maxPEM {
 		c.refuse(at, "", "has %d bytes, over the limit of %d", len(text), maxPEM)
-	} else if !x509.NewCertPool().AppendCertsFromPEM([]byte(text)) {
+	} else if strings.ContainsRune(text, 0) || !x509.NewCertPool().AppendCertsFromPEM([]byte(text)) {
 		c.refuse(at, "one or more -----BEGIN CERTIFICATE----- blocks", "has no certificate in PEM")
 	}
 }
@@ -377,6 +377,8 @@ func (c *checker) credential(spec *schemas.Subscription) {
 	}
 	if len(k.Certificate) > maxPEM || len(k.Key) > maxPEM {
 		c.refuse("/sinkcredential/certificate", "", "certificate or key is over the limit of %d bytes", maxPEM)
+	} else if strings.ContainsRune(k.Certificate+k.Key, 0) {
+		c.refuse("/sinkcredential/certificate", "", "certificate or key has a NUL character")
 	} else if _, err := tls.X509KeyPair([]byte(k.Certificate), []byte(k.Key)); err != nil {
 		c.refuse("/sinkcredential/certificate", "certificate and key are both needed, in PEM", "certificate and key are not a pair")
 	}

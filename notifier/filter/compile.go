@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"tocsin.dev/tocsin/schemas"
 )
@@ -219,6 +220,10 @@ func (b *builder) several(fs []schemas.Filter, at string, depth int, join func([
 }
 
 func (b *builder) fits(s, at string) bool {
+	if strings.ContainsRune(s, 0) || !utf8.ValidString(s) {
+		b.refuse(at, "", "has a NUL character or is not UTF-8")
+		return false
+	}
 	if len(s) > b.limits.Length {
 		b.refuse(at, "split it into several filters", "%d bytes, over the limit of %d", len(s), b.limits.Length)
 		return false

@@ -69,6 +69,10 @@ type object map[string]any
 func (d docs) schema(e event) object {
 	defs := object{}
 	root := d.structure(reflect.TypeOf(e.data), defs)
+	if e.typ == schemas.TypeManifestIndexFailed {
+		digest := defs["Manifest"].(object)["properties"].(object)["digest"].(object)
+		digest["pattern"], digest["description"] = "^(sha(256|512):[0-9a-f]+)?$", "Empty where the image's manifest was not found"
+	}
 	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	root["$id"] = "https://tocsin.dev/schemas/" + e.typ + ".json"
 	root["title"] = "Data of " + e.typ
