@@ -35,7 +35,7 @@ func TestKills(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("replay with -e2e.seed=%d", seed)
 
-	s := newServer(t, feeds.updaterConfig()+"  schedules: {default: \"@every 2s\"}\n  jitter: 0s\n")
+	s := newServer(t, feeds.updaterConfig()+"  schedules: {default: \"@every 2s\"}\n")
 	s.start()
 	hook := newReceiver(t)
 	s.subscribe(hook, "kills")
