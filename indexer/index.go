@@ -80,7 +80,7 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 		return err
 	case m.State == StateIndexed && !m.Stale && !m.Degraded:
 		jobs.Result(ctx, digest)
-		return nil
+		return ix.store.finish(ctx, m.ID) // an attempt that ended early has not
 	}
 	manifest, err := join(ix.opts.Sealer, m.Spec, m.Sealed)
 	if err != nil {
@@ -111,6 +111,9 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 	}
 	jobs.Progress(ctx, "recording the inventory")
 	warnings := a.warnings()
+	if err := ix.store.describe(ctx, m.ID, len(report.Packages), warnings); err != nil {
+		return err
+	}
 	err = ix.opts.Recorder.Indexed(ctx, Indexed{
 		ID: m.ID, Digest: m.Digest, Names: m.Names, Labels: m.Labels, NamingID: m.NamingID,
 		IndexerState: ix.state, Reindexed: m.HasInventory, Warnings: warnings,
@@ -118,11 +121,8 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 	if err != nil {
 		return err
 	}
-	if err := ix.store.finish(ctx, m.ID, len(report.Packages), warnings); err != nil {
-		return err
-	}
 	jobs.Result(ctx, digest)
-	return nil
+	return ix.store.finish(ctx, m.ID)
 }
 
 // explain finds in an error of claircore's what a person wants to know, and

@@ -118,7 +118,7 @@ func (ix *Indexer) IndexReport(ctx context.Context, digest claircore.Digest) (r 
 }
 
 // waitEvery is how often Wait looks.
-const waitEvery = 250 * time.Millisecond
+const waitEvery = 100 * time.Millisecond
 
 // Wait returns the image once it is indexed by the present scanners, or given
 // up, or ctx ends. An image that is gone is [ErrNotFound].

@@ -84,9 +84,15 @@ func (p *problems) add(field, format string, args ...any) {
 }
 
 // check validates a request and brings it into the form that is stored: names
-// without repetition, digests in canonical form, URIs filled in.
+// without repetition, digests in canonical form, URIs filled in. It leaves what
+// the caller's pointers and slices lead to as it is.
 func (ix *Indexer) check(r *Request) error {
 	var p problems
+	if r.Manifest != nil {
+		m := *r.Manifest
+		m.Layers = slices.Clone(m.Layers)
+		r.Manifest = &m
+	}
 	switch {
 	case r.Image == "" && r.Manifest == nil:
 		p.add("image", "either an image or a manifest is required")

@@ -188,19 +188,32 @@ func (s *store) load(ctx context.Context, digest, state string) (r row, err erro
 	return r, nil
 }
 
-const finishManifest = `
-UPDATE tocsin.manifest
-SET packages = @packages, warnings = @warnings, degraded = @degraded, attempted_state = '', sealed_key = '', sealed = NULL
-WHERE id = @id AND state = 'indexed'`
+const (
+	describeManifest = `
+UPDATE tocsin.manifest SET packages = @packages, warnings = @warnings, degraded = @degraded
+WHERE id = @id AND state <> 'deleted'`
 
-// finish notes what the inventory's transaction did not, and forgets the access
-// to the layers.
-func (s *store) finish(ctx context.Context, id int32, packages int, warnings []string) error {
+	finishManifest = `
+UPDATE tocsin.manifest SET attempted_state = '', sealed_key = '', sealed = NULL
+WHERE id = @id AND state = 'indexed'`
+)
+
+// describe notes what a report says, before the inventory's transaction makes
+// the manifest indexed, so that nobody sees it indexed without.
+func (s *store) describe(ctx context.Context, id int32, packages int, warnings []string) error {
 	if warnings == nil {
 		warnings = []string{}
 	}
-	_, err := s.pool.Exec(ctx, finishManifest, pgx.NamedArgs{"id": id, "packages": packages, "warnings": warnings, "degraded": len(warnings) > 0})
+	_, err := s.pool.Exec(ctx, describeManifest, pgx.NamedArgs{"id": id, "packages": packages, "warnings": warnings, "degraded": len(warnings) > 0})
 	if err != nil {
+		return fmt.Errorf("describe manifest: %w", err)
+	}
+	return nil
+}
+
+// finish forgets what was needed to index the manifest.
+func (s *store) finish(ctx context.Context, id int32) error {
+	if _, err := s.pool.Exec(ctx, finishManifest, pgx.NamedArgs{"id": id}); err != nil {
 		return fmt.Errorf("finish manifest: %w", err)
 	}
 	return nil
