@@ -32,8 +32,7 @@ import (
 )
 
 const (
-	// requestTimeout bounds one request to the server where the caller's
-	// context does not.
+	// requestTimeout bounds one request to the server.
 	requestTimeout = 10 * time.Second
 	// defaultConnectTimeout is how long the first connection may take.
 	defaultConnectTimeout = 30 * time.Second

@@ -197,7 +197,7 @@ func message(m jetstream.Msg) Message {
 // Backlog says how many messages of subject are stored and not yet handled,
 // those being handled included. It is 0 if the server has lost the stream.
 func (b *Bus) Backlog(ctx context.Context, stream, subject string) (uint64, error) {
-	ctx, cancel := withTimeout(ctx)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	s, err := b.js.Stream(ctx, stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

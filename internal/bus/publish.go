@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,8 +22,13 @@ type Message struct {
 	Deliveries int
 }
 
-// batchWindow is how many messages PublishBatch has on their way at once.
-const batchWindow = 256
+const (
+	// batchWindow is how many messages PublishBatch has on their way at once.
+	batchWindow = 256
+	// messageTimeout is how much longer each message of a batch may make it
+	// take: the server syncs every one to disk.
+	messageTimeout = 100 * time.Millisecond
+)
 
 // Publish stores one message in the stream of its subject, once for each id
 // within two minutes. It returns nil only when the message is stored.
@@ -34,7 +40,10 @@ func (b *Bus) Publish(ctx context.Context, subject, id string, data []byte) erro
 // only when all are stored; after an error, any of them may be. Publishing the
 // batch again then stores each id once.
 func (b *Bus) PublishBatch(ctx context.Context, msgs []Message) error {
-	ctx, cancel := withTimeout(ctx)
+	if len(msgs) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout+time.Duration(len(msgs))*messageTimeout)
 	defer cancel()
 	err := b.publish(ctx, msgs)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
@@ -104,12 +113,4 @@ func (m Message) nats() *nats.Msg {
 		h.Set(nats.MsgIdHdr, m.ID)
 	}
 	return &nats.Msg{Subject: m.Subject, Header: h, Data: m.Data}
-}
-
-// withTimeout gives a context without a deadline the default one.
-func withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, requestTimeout)
 }

@@ -46,7 +46,7 @@ var Roles = []string{"indexer", "updater", "matcher", "notifier", "delivery"}
 // Database says where PostgreSQL is.
 type Database struct {
 	URL      URL   `yaml:"url" doc:"PostgreSQL server. Without one, a private cluster runs in the data directory."`
-	MaxConns int32 `yaml:"max_conns" doc:"Most connections of this process's main pool; delivery and each manifest being indexed have some beside it. 0: 4 or the number of CPUs, whichever is more."`
+	MaxConns int32 `yaml:"max_conns" doc:"Most connections of this process's main pool; delivery and each manifest being indexed have some beside it."`
 }
 
 // NATS says where NATS is, or how the embedded server runs.
@@ -195,6 +195,7 @@ func Default() Config {
 		Listen:        "127.0.0.1:6060",
 		Introspection: "127.0.0.1:8089",
 		DataDir:       defaultDataDir(),
+		Database:      Database{MaxConns: 16},
 		NATS: NATS{
 			Listen: "127.0.0.1:4222", MaxStore: 8 << 30, Replicas: 1,
 			IntakeMaxBytes: 1 << 30, EventsMaxBytes: 1 << 30, EventsMaxAge: days(7),

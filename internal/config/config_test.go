@@ -186,7 +186,7 @@ func TestValidate(t *testing.T) {
 		{"data_dir: ''", "data_dir: "},
 		{"roles: [cook]", "roles: "},
 		{"database: {url: 'mysql://x'}", "database.url: "},
-		{"database: {max_conns: -1}", "database.max_conns: "},
+		{"database: {max_conns: 3}", "database.max_conns: "},
 		{"nats: {url: 'http://x'}", "nats.url: "},
 		{"nats: {user: u}", "nats.password: "},
 		{"nats: {cert_file: /x}", "nats.key_file: "},

@@ -39,7 +39,7 @@ func (c *Config) Validate() error {
 	if s := c.Database.URL.Reveal(); strings.Contains(s, "://") {
 		p.url("database.url", c.Database.URL, "postgres", "postgresql")
 	}
-	p.least("database.max_conns", c.Database.MaxConns, 0)
+	p.least("database.max_conns", c.Database.MaxConns, 4)
 	c.validateNATS(&p)
 	p.least("jobs.max_attempts", c.Jobs.MaxAttempts, 1)
 	p.positive("jobs.min_backoff", c.Jobs.MinBackoff)

@@ -45,7 +45,9 @@ func child() {
 	if err != nil {
 		panic(err)
 	}
-	err = jobs.New(pool, b, fast()).Run(ctx, "k", 1, func(context.Context, jobs.Job) error {
+	o := fast()
+	o.Lease = time.Second // which the test waits for
+	err = jobs.New(pool, b, o).Run(ctx, "k", 1, func(context.Context, jobs.Job) error {
 		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	})
 	panic(err)
@@ -54,7 +56,7 @@ func child() {
 // fast are options with waits that a test can afford.
 func fast() jobs.Options {
 	return jobs.Options{
-		Lease:      time.Second,
+		Lease:      10 * time.Second,
 		SweepEvery: 200 * time.Millisecond,
 		Policies:   map[string]jobs.Policy{"k": {MaxAttempts: 3, MinBackoff: 20 * time.Millisecond, MaxBackoff: 50 * time.Millisecond}},
 	}

@@ -224,19 +224,21 @@ func TestTwoRunnersShare(t *testing.T) {
 }
 
 func TestLongJobKeepsItsLease(t *testing.T) {
-	f := setup(t, fast())
+	o := fast()
+	o.Lease = 2 * time.Second
+	f := setup(t, o)
 	var runs atomic.Int32
 	do := func(ctx context.Context, j jobs.Job) error {
 		runs.Add(1)
 		select {
-		case <-time.After(3 * time.Second): // three leases
+		case <-time.After(5 * time.Second): // more than two leases
 			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 	f.run(f.store, 1, do)
-	f.run(jobs.New(f.pool, f.nats.Connect(), fast()), 1, do)
+	f.run(jobs.New(f.pool, f.nats.Connect(), o), 1, do)
 	job := f.submit("a")
 	if got := f.await(job.ID, jobs.Done, jobs.Failed); got.State != jobs.Done || got.Attempts != 1 || runs.Load() != 1 {
 		t.Errorf("%d runs, ended as %+v", runs.Load(), got)
@@ -244,7 +246,9 @@ func TestLongJobKeepsItsLease(t *testing.T) {
 }
 
 func TestLeaseLost(t *testing.T) {
-	f := setup(t, fast())
+	o := fast()
+	o.Lease = time.Second
+	f := setup(t, o)
 	started := make(chan struct{}, 1)
 	ended := make(chan error, 1)
 	stop := f.run(f.store, 1, func(ctx context.Context, j jobs.Job) error {
@@ -256,7 +260,7 @@ func TestLeaseLost(t *testing.T) {
 	job := f.submit("a")
 	receive(t, started)
 	// As another runner does that finds the lease over.
-	if _, err := f.pool.Exec(t.Context(), `UPDATE tocsin.job SET fence = fence + 1, attempts = attempts + 1, lease_until = now() + interval '5 seconds' WHERE id = @id`, pgx.NamedArgs{"id": job.ID}); err != nil {
+	if _, err := f.pool.Exec(t.Context(), `UPDATE tocsin.job SET fence = fence + 1, attempts = attempts + 1, lease_until = now() + interval '1 minute' WHERE id = @id`, pgx.NamedArgs{"id": job.ID}); err != nil {
 		t.Fatal(err)
 	}
 	if err := receive(t, ended); !errors.Is(err, jobs.ErrLeaseLost) {

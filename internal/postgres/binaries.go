@@ -2,13 +2,16 @@ package postgres
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // ErrNoBinaries is returned when this machine has no PostgreSQL server binaries.
@@ -28,30 +31,71 @@ var installDirs = []string{
 	"/usr/local/opt/postgresql*/bin",
 }
 
-// findBinaries returns the directory of the newest PostgreSQL server binaries:
-// those on the PATH if there are any, else the newest installed.
-func findBinaries() (string, error) {
-	if p, err := exec.LookPath("postgres"); err == nil {
-		if p, err = filepath.EvalSymlinks(p); err == nil && complete(filepath.Dir(p)) {
-			return filepath.Dir(p), nil
-		}
+// findBinaries returns the directory of the server binaries of a major version:
+// those on the PATH if they fit, else the newest installed that do. Any version
+// fits if major is empty.
+func findBinaries(ctx context.Context, major string) (string, error) {
+	dirs, err := installed()
+	if err != nil {
+		return "", err
 	}
+	if len(dirs) == 0 {
+		return "", ErrNoBinaries
+	}
+	if major == "" {
+		return dirs[0], nil
+	}
+	var others []string
+	for _, d := range dirs {
+		v, err := majorVersion(ctx, d)
+		if err != nil {
+			return "", err
+		}
+		if v == major {
+			return d, nil
+		}
+		others = append(others, v)
+	}
+	return "", fmt.Errorf("private PostgreSQL: its data is of version %s, and this machine has %s (install postgresql-%s, or move the data with pg_upgrade)",
+		major, strings.Join(others, " and "), major)
+}
+
+// installed are the directories with server binaries: that of the PATH, then
+// the others from the newest to the oldest.
+func installed() ([]string, error) {
 	var found []string
 	for _, pattern := range installDirs {
 		dirs, err := filepath.Glob(pattern)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		for _, d := range dirs {
-			if complete(d) {
-				found = append(found, d)
-			}
+		found = append(found, dirs...)
+	}
+	slices.SortFunc(found, func(a, b string) int { return cmp.Compare(version(b), version(a)) })
+	if p, err := exec.LookPath("postgres"); err == nil {
+		if p, err = filepath.EvalSymlinks(p); err == nil {
+			found = slices.Insert(found, 0, filepath.Dir(p))
 		}
 	}
-	if len(found) == 0 {
-		return "", ErrNoBinaries
+	return slices.DeleteFunc(found, func(d string) bool { return !complete(d) }), nil
+}
+
+// majorVersion asks the server in dir, which answers as in
+// "postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)".
+func majorVersion(ctx context.Context, dir string) (string, error) {
+	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("private PostgreSQL: %s/postgres --version: %w", dir, err)
 	}
-	return slices.MaxFunc(found, func(a, b string) int { return cmp.Compare(version(a), version(b)) }), nil
+	_, rest, _ := strings.Cut(string(out), "(PostgreSQL) ")
+	v := versionRE.FindString(rest)
+	if n, minor, ok := strings.Cut(v, "."); ok {
+		if len(n) > 1 {
+			return n, nil // since version 10, the first number alone
+		}
+		return n + "." + minor, nil
+	}
+	return v, nil
 }
 
 // complete reports whether dir holds the programs a cluster needs.

@@ -13,7 +13,7 @@ func TestFindBinariesNone(t *testing.T) {
 	saved := installDirs
 	t.Cleanup(func() { installDirs = saved })
 	installDirs = []string{filepath.Join(t.TempDir(), "*", "bin")}
-	_, err := findBinaries()
+	_, err := findBinaries(t.Context(), "")
 	if !errors.Is(err, ErrNoBinaries) {
 		t.Fatalf("got %v", err)
 	}
@@ -25,7 +25,7 @@ func TestFindBinariesNone(t *testing.T) {
 }
 
 func TestFindBinariesNewest(t *testing.T) {
-	t.Setenv("PATH", t.TempDir())
+	t.Setenv("PATH", "/bin")
 	root := t.TempDir()
 	saved := installDirs
 	t.Cleanup(func() { installDirs = saved })
@@ -39,13 +39,25 @@ func TestFindBinariesNewest(t *testing.T) {
 			if v == "17" && name == "initdb" {
 				continue // clients only
 			}
-			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o755); err != nil {
+			script := "#!/bin/sh\necho 'postgres (PostgreSQL) " + v + ".3 (Test 99.1)'\n"
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	dir, err := findBinaries()
+	dir, err := findBinaries(t.Context(), "")
 	if want := filepath.Join(root, "16", "bin"); err != nil || dir != want {
 		t.Errorf("found %q (%v), want %q", dir, err, want)
+	}
+	dir, err = findBinaries(t.Context(), "15")
+	if want := filepath.Join(root, "15", "bin"); err != nil || dir != want {
+		t.Errorf("for data of 15 found %q (%v), want %q", dir, err, want)
+	}
+	if _, err := findBinaries(t.Context(), "14"); err == nil || !strings.Contains(err.Error(), "install postgresql-14") {
+		t.Errorf("for data of 14: %v", err)
+	}
+	t.Setenv("PATH", filepath.Join(root, "15", "bin")+":/bin")
+	if dir, err := findBinaries(t.Context(), ""); err != nil || dir != filepath.Join(root, "15", "bin") {
+		t.Errorf("what is on the PATH does not go first: %q (%v)", dir, err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -141,7 +142,7 @@ func (c *Cluster) run(ctx context.Context) error {
 	if c.dir, err = filepath.Abs(c.dir); err != nil {
 		return fmt.Errorf("private PostgreSQL: %w", err)
 	}
-	if c.bin, err = findBinaries(); err != nil {
+	if c.bin, err = c.binaries(ctx); err != nil {
 		return err
 	}
 	if c.id, err = serverIdentity(); err != nil {
@@ -164,6 +165,19 @@ func (c *Cluster) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// binaries finds the server that fits the cluster, or the newest if there is no
+// cluster yet.
+func (c *Cluster) binaries(ctx context.Context) (string, error) {
+	b, err := os.ReadFile(filepath.Join(c.data(), "PG_VERSION"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return findBinaries(ctx, "")
+	}
+	if err != nil {
+		return "", fmt.Errorf("private PostgreSQL: %w", err)
+	}
+	return findBinaries(ctx, strings.TrimSpace(string(b)))
 }
 
 func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }

@@ -33,7 +33,7 @@ func (c *Cluster) create(ctx context.Context) error {
 
 	c.log.InfoContext(ctx, "creating a private PostgreSQL cluster", "dir", c.dir, "binaries", c.bin)
 	c.password = rand.Text()
-	if err := os.WriteFile(passwordPath, []byte(c.password+"\n"), 0o600); err != nil {
+	if err := writeDurably(passwordPath, c.password+"\n"); err != nil {
 		return fmt.Errorf("private PostgreSQL: %w", err)
 	}
 	fresh := c.data() + ".new"
@@ -43,10 +43,28 @@ func (c *Cluster) create(ctx context.Context) error {
 	if err := c.initdb(ctx, fresh); err != nil {
 		return err
 	}
-	if err := os.Rename(fresh, c.data()); err != nil {
+	// Durably, or a power cut would have the next start begin anew.
+	if err := errors.Join(os.Rename(fresh, c.data()), syncDir(c.dir)); err != nil {
 		return fmt.Errorf("private PostgreSQL: %w", err)
 	}
 	return nil
+}
+
+func writeDurably(path, text string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func (c *Cluster) initdb(ctx context.Context, path string) error {

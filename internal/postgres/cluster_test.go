@@ -247,7 +247,7 @@ func TestClusterLeftoverServer(t *testing.T) {
 // leaveRunning starts a server in data that nobody owns.
 func leaveRunning(t *testing.T, data string) (pid int) {
 	t.Helper()
-	bin, err := postgres.FindBinaries()
+	bin, err := postgres.FindBinaries(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
