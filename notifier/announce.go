@@ -3,6 +3,8 @@ package notifier
 import (
 	"context"
 	"fmt"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -96,6 +98,12 @@ func (l *Log) announceState(ctx context.Context, tx pgx.Tx, typ string, s schema
 	id, err := uuid.Parse(s.Subscription)
 	if err != nil {
 		return fmt.Errorf("notifier: subscription %q: %w", s.Subscription, err)
+	}
+	// A sink's path may be a secret, and others read this.
+	if u, err := url.Parse(s.Sink); err == nil {
+		host := u.Scheme + "://" + u.Host
+		s.Reason = strings.ReplaceAll(s.Reason, s.Sink, host)
+		s.Sink = host
 	}
 	r, err := l.newRecord(ctx, typ, "", schemas.Extensions{}, s)
 	if err != nil {

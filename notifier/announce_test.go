@@ -90,6 +90,11 @@ func TestNothingOfARolledBackTransactionStays(t *testing.T) {
 	if _, err := w.change(t.Context(), 1, nil); !errors.Is(err, errKilled) {
 		t.Fatal(err)
 	}
+	// The server ends the connection between them.
+	w.Enqueuer = cut{w.owed}
+	if _, err := w.change(t.Context(), 1, nil); err == nil {
+		t.Fatal("committed on a connection that was cut")
+	}
 	for _, table := range []string{"tocsin.event", "tocsin.outbox", "tocsin.pending_match", "owed"} {
 		if n := w.count(t, `SELECT count(*) FROM `+table); n != 0 {
 			t.Errorf("%d rows in %s", n, table)
@@ -108,7 +113,7 @@ func TestEveryAnnouncement(t *testing.T) {
 	all, broken := w.webhook(t, nil), w.webhook(t, nil)
 	data := w.webhook(t, nil, schemas.Filter{CEL: `has(data.reason) && data.reason.contains("tar")`})
 	digest := "sha256:" + strings.Repeat("0", 63) + "1"
-	state := schemas.SubscriptionState{Subscription: broken.ID, Sink: broken.Sink, Protocol: broken.Protocol, Reason: "410"}
+	state := schemas.SubscriptionState{Subscription: broken.ID, Sink: broken.Sink, Protocol: broken.Protocol, Reason: "Post " + broken.Sink + ": 410"}
 	ctx := t.Context()
 	for typ, do := range map[string]func(tx pgx.Tx) error{
 		schemas.TypeManifestIndexed: func(tx pgx.Tx) error {
@@ -155,7 +160,7 @@ func TestEveryAnnouncement(t *testing.T) {
 	w.tx(t, func(tx pgx.Tx) error { return w.SubscriptionDisabled(ctx, tx, state) })
 	w.tx(t, func(tx pgx.Tx) error { return w.SubscriptionDisabled(ctx, tx, state) }) // again: nothing
 	s, err := w.GetSubscription(ctx, "", broken.ID)
-	if err != nil || s.State != schemas.StateDisabled || s.Reason != "410" {
+	if err != nil || s.State != schemas.StateDisabled || s.Reason != state.Reason {
 		t.Errorf("%+v, %v", s, err)
 	}
 	page, err = w.List(ctx, EventQuery{Types: []string{schemas.TypeSubscriptionDisabled}})
@@ -163,7 +168,7 @@ func TestEveryAnnouncement(t *testing.T) {
 		t.Fatalf("%d events, %v", len(page.Items), err)
 	}
 	var got schemas.SubscriptionState
-	if err := json.Unmarshal(page.Items[0].Data(), &got); err != nil || got.Reason != "410" {
+	if err := json.Unmarshal(page.Items[0].Data(), &got); err != nil || got.Sink != "https://example.com" || got.Reason != "Post https://example.com: 410" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	n := len(w.owed.of(t, broken.ID))
@@ -239,6 +244,17 @@ func TestUncommittedSubscriptionsAreNotRemembered(t *testing.T) {
 			t.Errorf("nested %t: %d deliveries after the rollback", nested, got)
 		}
 	}
+}
+
+// cut is an Enqueuer whose connection ends while it writes.
+type cut struct{ owedTable }
+
+func (c cut) Enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.Owed) error {
+	if err := c.owedTable.Enqueue(ctx, tx, owed); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `SELECT pg_terminate_backend(pg_backend_pid())`)
+	return err
 }
 
 type failing struct{ owedTable }

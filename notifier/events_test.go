@@ -315,3 +315,39 @@ func TestPartitions(t *testing.T) {
 		t.Error("the old partition is still there")
 	}
 }
+
+// TestPagesOfLargeEventsAreShort lists more than fits into a page.
+func TestPagesOfLargeEventsAreShort(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.manifests(t, 70)
+	err := pgx.BeginFunc(t.Context(), w.Pool, func(tx pgx.Tx) error {
+		if err := affected(t.Context(), tx); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(t.Context(), `UPDATE affected_manifest SET inventory_id = 300`); err != nil {
+			return err
+		}
+		_, err := w.ManifestsChanged(t.Context(), tx, 1, osv)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, pages := map[string]bool{}, 0
+	for q := (EventQuery{Limit: 1000, Types: []string{schemas.TypeVulnerabilitiesChanged}}); ; pages++ {
+		page, err := w.List(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page.Items {
+			seen[e.ID()] = true
+		}
+		if q.Cursor = page.Next; q.Cursor == "" {
+			break
+		}
+	}
+	if len(seen) != 70 || pages == 0 {
+		t.Errorf("%d events in %d pages", len(seen), pages+1)
+	}
+}

@@ -22,11 +22,14 @@ type Page[T any] struct {
 	Next  string `json:"next,omitempty"`
 }
 
-// maxPage is the most items of a page; what asks for none gets defaultPage.
+// maxPage is the most items of a page; who asks for no number gets defaultPage.
 const (
 	maxPage     = 1000
 	defaultPage = 50
 )
+
+// maxPageBytes ends a page of events early: each may take DataLimit.
+const maxPageBytes = 8 << 20
 
 func pageSize(limit int) int {
 	if limit <= 0 {
@@ -61,7 +64,8 @@ ORDER BY id DESC LIMIT @limit`
 
 const manifestOfDigest = `SELECT id FROM tocsin.manifest WHERE digest = @digest`
 
-// List returns a page of events with their data.
+// List returns a page of events with their data. A page of large events is
+// shorter than Limit.
 func (l *Log) List(ctx context.Context, q EventQuery) (Page[event.Event], error) {
 	page := Page[event.Event]{Items: []event.Event{}}
 	limit := pageSize(q.Limit)
@@ -100,13 +104,19 @@ func (l *Log) List(ctx context.Context, q EventQuery) (Page[event.Event], error)
 		list = list[:limit]
 		page.Next = list[limit-1].ID
 	}
+	size := 0
 	for part := range slices.Chunk(list, renderBatch) {
+		if size > maxPageBytes {
+			page.Next = page.Items[len(page.Items)-1].ID()
+			break
+		}
 		if err := l.render(ctx, part); err != nil {
 			return page, err
 		}
-	}
-	for _, r := range list {
-		page.Items = append(page.Items, r.CloudEvent())
+		for _, r := range part {
+			size += len(r.Data)
+			page.Items = append(page.Items, r.CloudEvent())
+		}
 	}
 	return page, nil
 }

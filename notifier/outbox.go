@@ -19,8 +19,8 @@ const SubjectPrefix = "tocsin.events."
 
 // Bounds of one turn of the relay.
 const (
-	relayBatch       = 128 // events taken at a time; rendered, they may take 256 KiB each
-	relayConcurrency = 32  // events published at a time
+	relayBatch       = renderBatch // events taken at a time; rendered, they may take DataLimit each
+	relayConcurrency = 16          // events published at a time
 )
 
 const takeOutbox = `

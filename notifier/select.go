@@ -25,7 +25,7 @@ ORDER BY id LIMIT @limit`
 // for now. It holds no connection between its batches.
 func (l *Log) Select(ctx context.Context, subscription uuid.UUID, since, until time.Time) iter.Seq2[uuid.UUID, error] {
 	return func(yield func(uuid.UUID, error) bool) {
-		s, err := l.stored(ctx, subscription)
+		s, err := l.compiled(ctx, subscription)
 		if err != nil {
 			yield(uuid.Nil, err)
 			return
@@ -91,9 +91,6 @@ func (l *Log) matchingRecords(ctx context.Context, query string, args pgx.NamedA
 // wanted are those of the records that s wants: its digests, and what its
 // filters let through.
 func (l *Log) wanted(ctx context.Context, records []*record, s *subscriber) ([]*record, error) {
-	if s.set == nil {
-		return nil, fmt.Errorf("notifier: the filters of subscription %s do not compile", s.id)
-	}
 	var kept, undecided []*record
 	for _, r := range records {
 		switch {

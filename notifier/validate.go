@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"tocsin.dev/tocsin/notifier/filter"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -81,23 +82,26 @@ func (c *checker) refuse(pointer, hint, detail string, args ...any) {
 func (l *Log) compile(spec schemas.Subscription) (*subscriber, []FieldError) {
 	c := &checker{}
 	id, _ := uuid.Parse(spec.ID)
-	s := &subscriber{id: id, spec: spec}
 	c.types(spec.Types)
-	set, problems := l.compiler.Compile(spec.Filters)
-	for _, p := range problems {
-		c.refuse("/filters"+p.Pointer, p.Hint, "%s", p.Detail)
-	}
+	_, problems := l.compiler.Compile(spec.Filters)
+	c.filters(problems)
 	if !slices.Contains([]string{"", schemas.GranularityManifest, schemas.GranularityUpdate}, spec.Config.Granularity) {
 		c.refuse("/config/granularity", "manifest or update", "is %q", clip(spec.Config.Granularity))
 	}
 	if len(c.fields) > 0 {
 		return nil, c.fields
 	}
-	s.set, s.plan = set, set.Plan()
-	if s.wantsDigests() {
-		s.digests = s.group()
+	s, _ := l.subscriber(id, spec)
+	if s == nil { // its filters do compile, so it is the source
+		c.refuse("/source", "", "is no source of events")
 	}
-	return s, nil
+	return s, c.fields
+}
+
+func (c *checker) filters(problems []filter.Problem) {
+	for _, p := range problems {
+		c.refuse("/filters"+p.Pointer, p.Hint, "%s", p.Detail)
+	}
 }
 
 // validate says everything that is wrong with a subscription that is to be

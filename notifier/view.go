@@ -73,7 +73,7 @@ func (l *Log) current(ctx context.Context, db querier) (*view, error) {
 			delete(next.subs, id)
 			continue
 		}
-		next.subs[id] = l.subscriber(ctx, id, text)
+		next.subs[id] = l.stored(ctx, id, text)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("notifier: read subscriptions: %w", err)
@@ -97,31 +97,38 @@ func (l *Log) current(ctx context.Context, db querier) (*view, error) {
 	}
 }
 
-// subscriber compiles a stored subscription. One that does not compile, as
+// stored compiles a subscription from its row. One that does not compile, as
 // when limits were lowered, is kept with no set and matches nothing.
-func (l *Log) subscriber(ctx context.Context, id uuid.UUID, text []byte) *subscriber {
-	s := &subscriber{id: id}
-	if err := json.Unmarshal(text, &s.spec); err != nil {
+func (l *Log) stored(ctx context.Context, id uuid.UUID, text []byte) *subscriber {
+	var spec schemas.Subscription
+	if err := json.Unmarshal(text, &spec); err != nil {
 		l.Logger.ErrorContext(ctx, "a stored subscription can't be read and matches nothing", "subscription", id, "reason", err)
-		return s
+		return &subscriber{id: id}
 	}
-	set, problems := l.compiler.Compile(s.spec.Filters)
+	s, problems := l.subscriber(id, spec)
 	if problems != nil {
 		l.Logger.ErrorContext(ctx, "a stored subscription's filters do not compile and match nothing",
 			"subscription", id, "pointer", problems[0].Pointer, "reason", problems[0].Detail)
-		return s
+		return &subscriber{id: id, spec: spec}
 	}
-	s.set, s.plan = set, set.Plan()
-	if s.spec.Source != "" {
-		if s.plan.Exact == nil {
-			s.plan.Exact = map[string][]string{}
-		}
-		s.plan.Exact["source"] = []string{s.spec.Source}
+	return s
+}
+
+// subscriber compiles a subscription; it is nil if its filters do not compile.
+func (l *Log) subscriber(id uuid.UUID, spec schemas.Subscription) (*subscriber, []filter.Problem) {
+	filters := spec.Filters
+	if spec.Source != "" {
+		filters = append([]schemas.Filter{{Exact: map[string]string{"source": spec.Source}}}, filters...)
 	}
+	set, problems := l.compiler.Compile(filters)
+	if problems != nil {
+		return nil, problems
+	}
+	s := &subscriber{id: id, spec: spec, set: set, plan: set.Plan()}
 	if s.wantsDigests() {
 		s.digests = s.group()
 	}
-	return s
+	return s, nil
 }
 
 func (v *view) broken() (n int) {

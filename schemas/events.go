@@ -255,7 +255,8 @@ type UpdateFailed struct {
 	Reason  string `json:"reason"`
 }
 
-// SubscriptionState is the data of the three subscription events.
+// SubscriptionState is the data of the three subscription events. In an event
+// Sink is the scheme and the host alone: a path may be a secret.
 type SubscriptionState struct {
 	Subscription string     `json:"subscription"`
 	Name         string     `json:"name,omitempty"`

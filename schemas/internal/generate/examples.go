@@ -43,7 +43,7 @@ var (
 		"added": 1, "removed": 0, "revised": 1, "firstload": false,
 	}
 	state = schemas.SubscriptionState{
-		Subscription: subID, Name: "payments", Sink: "https://hooks.example/tocsin", Protocol: "HTTP",
+		Subscription: subID, Name: "payments", Sink: "https://hooks.example", Protocol: "HTTP",
 		Reason: "5 failures in a row, the last: 503 Service Unavailable", Since: &moment, Failures: 5,
 	}
 )
