@@ -82,8 +82,9 @@ func (l *lane) closeUnused(o *openTarget) {
 	})
 }
 
-// work makes attempts until the lane has none for it.
-func (l *lane) work(target *openTarget, batch []row, done func(error)) {
+// work makes attempts until the lane has none for it. extra says that it is
+// not the lane's first worker, but one of the replica's extra ones.
+func (l *lane) work(target *openTarget, batch []row, done func(error), extra bool) {
 	for {
 		results := l.attempt(target, batch)
 		l.mu.Lock()
@@ -96,11 +97,16 @@ func (l *lane) work(target *openTarget, batch []row, done func(error)) {
 		if batch, done = l.take(); batch == nil {
 			break
 		}
-		l.fetchLocked()
 		target = l.acquire()
+		l.pumpLocked()
 		l.mu.Unlock()
 	}
 	l.running--
+	if extra {
+		l.q.extra.give()
+	} else {
+		l.first = false
+	}
 	l.pumpLocked()
 	l.mu.Unlock()
 }

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,7 +26,7 @@ WITH RECURSIVE waiting AS (
 )
 SELECT w.subscription_id,
   (extract(epoch FROM greatest(w.next_attempt_at, l.not_before) - clock_timestamp()) * 1000000)::bigint,
-  CASE WHEN r.lease_until > clock_timestamp() THEN l.owner END
+  r.id, coalesce(r.lease_until <= clock_timestamp(), false)
 FROM waiting w
 LEFT JOIN tocsin.lane l ON l.subscription_id = w.subscription_id
 LEFT JOIN tocsin.replica r ON r.id = l.owner`
@@ -33,14 +34,19 @@ LEFT JOIN tocsin.replica r ON r.id = l.owner`
 	makeLanesSQL = `
 INSERT INTO tocsin.lane (subscription_id) SELECT unnest(@ids::uuid[]) ON CONFLICT DO NOTHING`
 
-	// Takes lanes that nobody living owns. Those that another replica is
-	// taking, or is settling for, are left to the next look.
+	// Ends replicas whose lease has run out, but for those that are settling
+	// outcomes at this moment. A replica never comes back under the same id.
+	burySQL = `
+DELETE FROM tocsin.replica WHERE id IN (
+  SELECT id FROM tocsin.replica WHERE lease_until <= clock_timestamp() FOR UPDATE SKIP LOCKED)`
+
+	// Takes lanes that no replica owns. Those that another is taking are left
+	// to the next look.
 	claimSQL = `
 WITH free AS (
   SELECT l.subscription_id FROM tocsin.lane l
   WHERE l.subscription_id = ANY(@ids::uuid[])
-    AND (l.owner = @owner
-      OR NOT EXISTS (SELECT FROM tocsin.replica r WHERE r.id = l.owner AND r.lease_until > clock_timestamp()))
+    AND (l.owner IS NULL OR l.owner = @owner OR NOT EXISTS (SELECT FROM tocsin.replica r WHERE r.id = l.owner))
     AND (l.not_before IS NULL OR l.not_before <= clock_timestamp())
   ORDER BY random() LIMIT @most
   FOR UPDATE SKIP LOCKED
@@ -63,7 +69,8 @@ const gather = 5 * time.Millisecond
 type due struct {
 	id    uuid.UUID
 	in    time.Duration // until its first delivery is due
-	owner *uuid.UUID    // a living replica, or nil
+	owner *uuid.UUID    // the replica that has the lane, if any
+	late  bool          // the owner's lease has run out
 }
 
 // discoveries looks for due work until ctx ends: on a hint, when the earliest
@@ -118,6 +125,12 @@ func (q *Queue) discover(ctx, life context.Context) (next time.Duration, err err
 	}
 	next = q.o.Poll
 	now := time.Now()
+	if slices.ContainsFunc(all, func(d due) bool { return d.late }) && q.steady() {
+		if _, err := q.hot.Exec(ctx, burySQL); err != nil {
+			return 0, err
+		}
+	}
+	self := q.self()
 	var (
 		free         []uuid.UUID
 		mine, others int
@@ -136,7 +149,7 @@ func (q *Queue) discover(ctx, life context.Context) (next time.Duration, err err
 			mine++
 			ready = append(ready, l)
 		case parked:
-		case d.owner != nil && *d.owner != q.id:
+		case d.owner != nil && *d.owner != self && !d.late:
 			others++
 		default:
 			unseen[d.id] = now
@@ -177,7 +190,7 @@ func (q *Queue) lookUp(ctx context.Context) ([]due, error) {
 		d   due
 		us  int64
 	)
-	_, err = pgx.ForEachRow(rows, []any{&d.id, &us, &d.owner}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&d.id, &us, &d.owner, &d.late}, func() error {
 		d.in = time.Duration(us) * time.Microsecond
 		all = append(all, d)
 		return nil
@@ -210,7 +223,8 @@ func (q *Queue) claim(ctx, life context.Context, free []uuid.UUID, mine, busy in
 	if _, err := q.hot.Exec(ctx, makeLanesSQL, pgx.NamedArgs{"ids": ids}); err != nil {
 		return err
 	}
-	rows, err := q.hot.Query(ctx, claimSQL, pgx.NamedArgs{"ids": ids, "owner": q.id, "most": most})
+	self := q.self()
+	rows, err := q.hot.Query(ctx, claimSQL, pgx.NamedArgs{"ids": ids, "owner": self, "most": most})
 	if err != nil {
 		return err
 	}
@@ -240,7 +254,7 @@ func (q *Queue) claim(ctx, life context.Context, free []uuid.UUID, mine, busy in
 	if err != nil {
 		// Not to be held without knowing what they are.
 		for _, c := range won {
-			q.release(context.WithoutCancel(ctx), c.id, c.token)
+			q.release(context.WithoutCancel(ctx), c.id, self, c.token)
 		}
 		return err
 	}
@@ -248,12 +262,12 @@ func (q *Queue) claim(ctx, life context.Context, free []uuid.UUID, mine, busy in
 		sub, ok := subs[c.id]
 		switch {
 		case !ok:
-			q.workers.Go(func() { q.dropLane(life, c.id, c.token) })
+			q.workers.Go(func() { q.dropLane(life, c.id, self, c.token) })
 		case !sub.Active:
 			q.park(sub)
-			q.release(ctx, c.id, c.token)
+			q.release(ctx, c.id, self, c.token)
 		default:
-			l := newLane(q, life, sub, c.token, c.breaker)
+			l := newLane(q, life, sub, self, c.token, c.breaker)
 			q.mu.Lock()
 			delete(q.parked, c.id)
 			q.lanes[c.id] = l

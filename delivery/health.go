@@ -49,7 +49,7 @@ func (l *lane) breakerChanged(c BreakerConfig, last Outcome) {
 	l.end1(endOpen)
 	state.Failures = b.opens
 	args := pgx.NamedArgs{
-		"id": l.id, "token": l.token, "owner": l.q.id, "opens": b.opens, "reason": state.Reason,
+		"id": l.id, "token": l.token, "owner": l.owner, "opens": b.opens, "reason": state.Reason,
 		"wait": openFor(c, b.opens).Microseconds(), "patience": c.DisableAfter.Microseconds(),
 	}
 	first := b.opens == 1
@@ -110,7 +110,7 @@ func (l *lane) end1(why endReason) {
 // exec runs a statement of the lane's row; false without an error says that
 // the lane is another's.
 func (l *lane) exec(ctx context.Context, tx pgx.Tx, sql string, args pgx.NamedArgs) (bool, error) {
-	args["id"], args["token"], args["owner"] = l.id, l.token, l.q.id
+	args["id"], args["token"], args["owner"] = l.id, l.token, l.owner
 	var id uuid.UUID
 	err := tx.QueryRow(ctx, sql, args).Scan(&id)
 	return err == nil, noRows(err)

@@ -37,6 +37,7 @@ const (
 type lane struct {
 	q     *Queue
 	id    uuid.UUID
+	owner uuid.UUID // the replica's id when it took the lane
 	token int64
 	ctx   context.Context // ends when attempts must be given up
 	stop  context.CancelFunc
@@ -55,6 +56,7 @@ type lane struct {
 	blocked  bool      // an ordered lane's head has failed and is not settled
 	more     bool      // there may be due deliveries beyond buf
 	running  int       // workers
+	first    bool      // the worker that every lane may have is among them
 	settling int       // deliveries on their way to be settled
 	place    place     // how far the queue was read since rescan
 	rescan   time.Time // when to read it from the start again
@@ -65,8 +67,8 @@ type lane struct {
 	finished bool
 }
 
-func newLane(q *Queue, life context.Context, sub Subscription, token int64, b breakerRow) *lane {
-	l := &lane{q: q, id: sub.ID, token: token, sub: sub, held: map[uuid.UUID]struct{}{}, ended: make(chan struct{}), idle: time.Now()}
+func newLane(q *Queue, life context.Context, sub Subscription, owner uuid.UUID, token int64, b breakerRow) *lane {
+	l := &lane{q: q, id: sub.ID, owner: owner, token: token, sub: sub, held: map[uuid.UUID]struct{}{}, ended: make(chan struct{}), idle: time.Now()}
 	l.ctx, l.stop = context.WithCancel(life)
 	l.breaker = newBreaker(sub.Config.Breaker, b)
 	l.limiter = limiter(sub.Config)
@@ -116,14 +118,22 @@ func (l *lane) pumpLocked() {
 		return
 	}
 	l.fetchLocked()
-	for l.running < l.sub.Config.Concurrency {
+	for l.running < l.sub.Config.Concurrency && len(l.buf) > 0 {
+		if l.first && !l.q.extra.take() {
+			break // the lane goes on with what it has
+		}
 		batch, done := l.take()
 		if batch == nil {
+			if l.first {
+				l.q.extra.give()
+			}
 			break
 		}
+		extra := l.first
+		l.first = true
 		l.running++
 		target := l.acquire()
-		l.q.workers.Go(func() { l.work(target, batch, done) })
+		l.q.workers.Go(func() { l.work(target, batch, done, extra) })
 	}
 	if l.running > 0 || len(l.buf) > 0 || l.fetching || l.settling > 0 {
 		l.idle = time.Time{}
@@ -359,9 +369,9 @@ func (l *lane) finish() {
 	case endLost, endShutdown:
 		// Another's, or given back with all others.
 	case endDeleted:
-		l.q.dropLane(ctx, l.id, l.token)
+		l.q.dropLane(ctx, l.id, l.owner, l.token)
 	default:
-		l.q.release(ctx, l.id, l.token)
+		l.q.release(ctx, l.id, l.owner, l.token)
 	}
 	l.q.forget(l)
 	l.q.wake()

@@ -58,7 +58,7 @@ func (q *Queue) maintainNow(ctx context.Context) {
 	if err := q.Maintain(ctx, time.Now()); err != nil && ctx.Err() == nil {
 		q.log.WarnContext(ctx, "delivery partitions not maintained", slog.Any("error", err))
 	}
-	if _, err := q.db.Exec(ctx, reapSQL); err != nil && ctx.Err() == nil {
+	if _, err := q.db.Exec(ctx, burySQL); err != nil && ctx.Err() == nil {
 		q.log.WarnContext(ctx, "dead replicas not removed", slog.Any("error", err))
 	}
 }

@@ -69,6 +69,11 @@ type Options struct {
 	// Drain is how long attempts under way may go on after Run's context has
 	// ended; 10 s.
 	Drain time.Duration
+	// Extra is how many attempts a replica makes at once beyond the one that
+	// every subscription may make whatever the others do; 512. It bounds
+	// connections and memory: while slow targets use it up, others go on with
+	// one attempt at a time.
+	Extra int
 	// Conns is how many database connections the workers have of their own; 6.
 	Conns int32
 }
@@ -83,6 +88,7 @@ func (o Options) withDefaults() Options {
 	o.Retention = cmp.Or(o.Retention, 30*24*time.Hour)
 	o.CacheBytes = cmp.Or(o.CacheBytes, 64<<20)
 	o.Drain = cmp.Or(o.Drain, 10*time.Second)
+	o.Extra = cmp.Or(o.Extra, 512)
 	o.Conns = cmp.Or(o.Conns, 6)
 	o.Defaults = o.Defaults.WithDefaults()
 	return o
@@ -96,17 +102,19 @@ type Queue struct {
 	metrics *metrics
 
 	// The rest belongs to Run.
-	id      uuid.UUID
+	id      atomic.Value // uuid.UUID, once registered
 	hot     *pgxpool.Pool
 	workers sync.WaitGroup
 	events  *renderer
 	fetches *fetcher
 	settles *settler
+	extra   budget
 
 	// leased is the last moment, as time since started, at which this replica
-	// may act on its lanes.
+	// may act on its lanes; since is when it last became so.
 	started  time.Time
 	leased   atomic.Int64
+	since    atomic.Int64
 	replicas atomic.Int64
 	surplus  atomic.Int64 // lanes to give up, by the last look at the queue
 	kick     chan struct{}
@@ -134,7 +142,6 @@ func (q *Queue) Run(ctx context.Context) error {
 		return err
 	}
 	defer q.hot.Close()
-	q.id = uuid.Must(uuid.NewV7())
 	q.started = time.Now()
 	q.lanes = map[uuid.UUID]*lane{}
 	q.parked = map[uuid.UUID]int64{}
@@ -147,6 +154,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	q.events = newRenderer(q.o.Events, q.o.CacheBytes)
 	q.fetches = newFetcher(q)
 	q.settles = newSettler(q)
+	q.extra.left.Store(int64(q.o.Extra))
 
 	var services, loops sync.WaitGroup
 	for range 2 {
@@ -246,3 +254,16 @@ func (q *Queue) drain(ctx context.Context) {
 		break
 	}
 }
+
+// budget is a number of permits.
+type budget struct{ left atomic.Int64 }
+
+func (b *budget) take() bool {
+	if b.left.Add(-1) < 0 {
+		b.left.Add(1)
+		return false
+	}
+	return true
+}
+
+func (b *budget) give() { b.left.Add(1) }

@@ -102,10 +102,10 @@ func (q *Queue) even(lanes []*lane) {
 }
 
 // release gives a lane back.
-func (q *Queue) release(ctx context.Context, id uuid.UUID, token int64) {
+func (q *Queue) release(ctx context.Context, id, owner uuid.UUID, token int64) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if _, err := q.hot.Exec(ctx, releaseSQL, pgx.NamedArgs{"id": id, "token": token, "owner": q.id}); err != nil {
+	if _, err := q.hot.Exec(ctx, releaseSQL, pgx.NamedArgs{"id": id, "token": token, "owner": owner}); err != nil {
 		// Its next claimant waits for the lease to run out, no more.
 		q.log.WarnContext(ctx, "delivery lane not given back", slog.String("subscription", id.String()), slog.Any("error", err))
 	}
@@ -113,19 +113,19 @@ func (q *Queue) release(ctx context.Context, id uuid.UUID, token int64) {
 
 // dropLane settles everything owed to a subscription that no longer exists as
 // dropped, and removes its lane.
-func (q *Queue) dropLane(ctx context.Context, id uuid.UUID, token int64) {
+func (q *Queue) dropLane(ctx context.Context, id, owner uuid.UUID, token int64) {
 	for {
 		tag, err := q.hot.Exec(ctx, dropLaneSQL, pgx.NamedArgs{"id": id})
 		if err != nil {
 			q.log.WarnContext(ctx, "deliveries of a deleted subscription not dropped", slog.String("subscription", id.String()), slog.Any("error", err))
-			q.release(ctx, id, token)
+			q.release(ctx, id, owner, token)
 			return
 		}
 		if tag.RowsAffected() == 0 {
 			break
 		}
 	}
-	if _, err := q.hot.Exec(ctx, forgetLaneSQL, pgx.NamedArgs{"id": id, "token": token, "owner": q.id}); err != nil {
+	if _, err := q.hot.Exec(ctx, forgetLaneSQL, pgx.NamedArgs{"id": id, "token": token, "owner": owner}); err != nil {
 		q.log.WarnContext(ctx, "lane of a deleted subscription not removed", slog.String("subscription", id.String()), slog.Any("error", err))
 	}
 }

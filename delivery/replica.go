@@ -10,10 +10,12 @@ import (
 )
 
 const (
-	heartbeatSQL = `
+	registerSQL = `
 INSERT INTO tocsin.replica (id, name, lease_until)
-VALUES (@id, @name, clock_timestamp() + @lease * INTERVAL '1 microsecond')
-ON CONFLICT (id) DO UPDATE SET lease_until = EXCLUDED.lease_until`
+VALUES (@id, @name, clock_timestamp() + @lease * INTERVAL '1 microsecond')`
+
+	renewSQL = `
+UPDATE tocsin.replica SET lease_until = clock_timestamp() + @lease * INTERVAL '1 microsecond' WHERE id = @id`
 
 	// The lanes this replica still owns, and how many replicas live.
 	ownedSQL = `
@@ -21,8 +23,6 @@ SELECT l.subscription_id, l.token, (SELECT count(*) FROM tocsin.replica WHERE le
 FROM tocsin.lane l WHERE l.owner = @id
 UNION ALL
 SELECT NULL, 0, count(*) FROM tocsin.replica WHERE lease_until > clock_timestamp()`
-
-	reapSQL = `DELETE FROM tocsin.replica WHERE lease_until < clock_timestamp() - INTERVAL '1 hour'`
 
 	leaveLanesSQL   = `UPDATE tocsin.lane SET owner = NULL WHERE owner = @id`
 	leaveReplicaSQL = `DELETE FROM tocsin.replica WHERE id = @id`
@@ -50,15 +50,30 @@ func (q *Queue) heartbeat(ctx context.Context) error {
 	defer cancel()
 	asked := time.Since(q.started)
 	lanes := q.owned()
-	if _, err := q.hot.Exec(ctx, heartbeatSQL, pgx.NamedArgs{"id": q.id, "name": q.o.Name, "lease": q.o.Lease.Microseconds()}); err != nil {
+	self := q.self()
+	args := pgx.NamedArgs{"id": self, "name": q.o.Name, "lease": q.o.Lease.Microseconds()}
+	tag, err := q.hot.Exec(ctx, renewSQL, args)
+	if err != nil {
 		return err
 	}
+	if tag.RowsAffected() == 0 {
+		// Not there yet, or taken for dead: its lanes are others' now.
+		if self, err = uuid.NewV7(); err != nil {
+			return err
+		}
+		args["id"] = self
+		if _, err := q.hot.Exec(ctx, registerSQL, args); err != nil {
+			return err
+		}
+		q.id.Store(self)
+	}
 	// A tenth of the lease covers what the two clocks may drift apart in it.
-	first := q.leased.Swap(int64(asked + q.o.Lease - q.o.Lease/10))
-	if first == 0 {
+	until := q.leased.Swap(int64(asked + q.o.Lease - q.o.Lease/10))
+	if until < int64(asked) {
+		q.since.Store(int64(asked))
 		q.wake()
 	}
-	rows, err := q.hot.Query(ctx, ownedSQL, pgx.NamedArgs{"id": q.id})
+	rows, err := q.hot.Query(ctx, ownedSQL, pgx.NamedArgs{"id": self})
 	if err != nil {
 		return err
 	}
@@ -78,7 +93,7 @@ func (q *Queue) heartbeat(ctx context.Context) error {
 	}
 	q.replicas.Store(max(replicas, 1))
 	for _, l := range lanes {
-		if token, ok := owned[l.id]; !ok || token != l.token {
+		if token, ok := owned[l.id]; !ok || token != l.token || l.owner != self {
 			l.lose()
 		}
 		l.pump()
@@ -89,13 +104,26 @@ func (q *Queue) heartbeat(ctx context.Context) error {
 // mayAct says whether this replica's lease still holds.
 func (q *Queue) mayAct() bool { return int64(time.Since(q.started)) < q.leased.Load() }
 
+// steady says whether this replica has held its lease for a while: after a
+// database outage every lease has run out, and each replica gets time to renew
+// its own before another takes it for dead.
+func (q *Queue) steady() bool {
+	return q.mayAct() && time.Since(q.started) > time.Duration(q.since.Load())+q.o.Lease/2
+}
+
+// self is the id under which this replica lives.
+func (q *Queue) self() uuid.UUID {
+	id, _ := q.id.Load().(uuid.UUID)
+	return id
+}
+
 // leave gives back what this replica has, so that others need not wait for
 // its lease to run out.
 func (q *Queue) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	for _, sql := range []string{leaveLanesSQL, leaveReplicaSQL} {
-		if _, err := q.hot.Exec(ctx, sql, pgx.NamedArgs{"id": q.id}); err != nil {
+		if _, err := q.hot.Exec(ctx, sql, pgx.NamedArgs{"id": q.self()}); err != nil {
 			q.log.WarnContext(ctx, "delivery lanes not given back", slog.Any("error", err))
 			return
 		}

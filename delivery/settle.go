@@ -20,37 +20,37 @@ const (
 )
 
 // settleSQL writes down the outcomes of attempts. Only what this replica still
-// owns counts: the lane's row is locked against a change of owner meanwhile.
-// An outcome whose delivery is no longer in the queue is ignored.
+// owns counts: its row is locked against its burial, without which no lane of
+// its goes to another. An outcome whose delivery is no longer in the queue is
+// ignored.
 const settleSQL = `
-WITH held AS MATERIALIZED (
-  SELECT subscription_id, token FROM tocsin.lane
-  WHERE subscription_id = ANY(@lanes::uuid[]) AND owner = @owner
-  FOR KEY SHARE
+WITH me AS MATERIALIZED (
+  SELECT id FROM tocsin.replica WHERE id = @owner FOR KEY SHARE
 ), mine AS MATERIALIZED (
   SELECT d.* FROM unnest(@ids::uuid[], @subs::uuid[], @tokens::bigint[], @states::text[], @delays::bigint[], @numbers::smallint[],
     @classes::text[], @statuses::integer[], @begun::timestamptz[], @ms::real[], @responses::text[], @errors::text[])
     AS d(id, subscription_id, token, state, delay, number, class, status, begun, ms, response, error)
-  JOIN held USING (subscription_id, token)
+  CROSS JOIN me
+  JOIN tocsin.lane l ON l.subscription_id = d.subscription_id AND l.token = d.token AND l.owner = me.id
 ), later AS (
   UPDATE tocsin.queue q
   SET attempts = m.number, class = m.class, next_attempt_at = clock_timestamp() + m.delay * INTERVAL '1 microsecond'
   FROM mine m WHERE m.state = 'pending' AND q.id = m.id
-  RETURNING q.id
+  RETURNING m.*
 ), final AS (
   DELETE FROM tocsin.queue q USING mine m WHERE m.state <> 'pending' AND q.id = m.id
-  RETURNING q.id, q.event_id, q.subscription_id, q.replay_of, q.attempts, m.state, m.number, m.class
+  RETURNING q.event_id, q.replay_of, q.attempts, m.*
 ), settled AS (
   INSERT INTO tocsin.delivery (id, event_id, subscription_id, state, attempts, class, replay_of)
   SELECT id, event_id, subscription_id, state, greatest(number, attempts), class, replay_of FROM final
 ), tried AS (
   INSERT INTO tocsin.attempt (delivery_id, number, subscription_id, at, ms, class, status, response, error)
-  SELECT m.id, m.number, m.subscription_id, m.begun, m.ms, m.class, m.status, m.response, m.error
-  FROM mine m JOIN (SELECT id FROM later UNION ALL SELECT id FROM final) x USING (id)
-  WHERE m.number > 0
+  SELECT id, number, subscription_id, begun, ms, class, status, response, error FROM later
+  UNION ALL
+  SELECT id, number, subscription_id, begun, ms, class, status, response, error FROM final WHERE number > 0
   ON CONFLICT DO NOTHING
 )
-SELECT subscription_id, token FROM held`
+SELECT DISTINCT subscription_id, token FROM mine`
 
 // settlement is one outcome on its way to the database. number is 0 where no
 // attempt was made.
@@ -138,8 +138,10 @@ func (s *settler) run(ctx context.Context) {
 // a duplicate.
 func (s *settler) settle(ctx context.Context, some []settlement) {
 	begun := time.Now()
+	// A replica that was buried has a new name, and nothing under the old one.
+	owner := s.q.self()
 	args := settleArgs(some)
-	args["owner"] = s.q.id
+	args["owner"] = owner
 	var held map[uuid.UUID]int64
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		var err error
@@ -162,7 +164,7 @@ func (s *settler) settle(ctx context.Context, some []settlement) {
 		byLane[o.lane] = append(byLane[o.lane], o.id)
 	}
 	for l, ids := range byLane {
-		if token, ok := held[l.id]; !ok || token != l.token {
+		if token, ok := held[l.id]; !ok || token != l.token || l.owner != owner {
 			l.lose()
 		}
 		l.settled(ids)
@@ -191,7 +193,6 @@ func (s *settler) write(ctx context.Context, args pgx.NamedArgs) (map[uuid.UUID]
 func settleArgs(some []settlement) pgx.NamedArgs {
 	n := len(some)
 	var (
-		lanes     [][16]byte
 		ids       = make([][16]byte, n)
 		subs      = make([][16]byte, n)
 		tokens    = make([]int64, n)
@@ -205,12 +206,7 @@ func settleArgs(some []settlement) pgx.NamedArgs {
 		responses = make([]string, n)
 		errors    = make([]string, n)
 	)
-	seen := map[uuid.UUID]struct{}{}
 	for i, o := range some {
-		if _, ok := seen[o.lane.id]; !ok {
-			seen[o.lane.id] = struct{}{}
-			lanes = append(lanes, o.lane.id)
-		}
 		ids[i], subs[i], tokens[i] = o.id, o.lane.id, o.lane.token
 		states[i], delays[i], numbers[i] = o.state, o.delay.Microseconds(), int16(o.number)
 		classes[i], statuses[i] = string(o.class), int32(o.status)
@@ -218,7 +214,7 @@ func settleArgs(some []settlement) pgx.NamedArgs {
 		responses[i], errors[i] = o.response, o.err
 	}
 	return pgx.NamedArgs{
-		"lanes": lanes, "ids": ids, "subs": subs, "tokens": tokens, "states": states, "delays": delays, "numbers": numbers,
+		"ids": ids, "subs": subs, "tokens": tokens, "states": states, "delays": delays, "numbers": numbers,
 		"classes": classes, "statuses": statuses, "begun": begun, "ms": ms, "responses": responses, "errors": errors,
 	}
 }
