@@ -18,7 +18,8 @@ RUN mkdir -p /image/tmp /image/etc/ssl/certs /own/tocsin \
 FROM scratch
 COPY --from=build /image/ /
 COPY --from=build --chown=65532:65532 /own/ /var/lib/
-ENV PATH=/usr/bin HOME=/var/lib/tocsin TOCSIN_DATA_DIR=/var/lib/tocsin TOCSIN_LISTEN=0.0.0.0:6060 TOCSIN_INTROSPECTION=0.0.0.0:8089
+ENV PATH=/usr/bin HOME=/var/lib/tocsin TOCSIN_DATA_DIR=/var/lib/tocsin TOCSIN_LISTEN=0.0.0.0:6060 TOCSIN_INTROSPECTION=0.0.0.0:8089 \
+    TOCSIN_SERVER=http://127.0.0.1:6060
 USER 65532:65532
 VOLUME /var/lib/tocsin
 EXPOSE 6060 8089

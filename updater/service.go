@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/robfig/cron/v3"
 
 	"tocsin.dev/tocsin/internal/bus"
@@ -98,6 +99,9 @@ func WithSets(sets ...Set) Option {
 	}
 }
 
+// WithRegisterer sets where this package's metrics go; nowhere without it.
+func WithRegisterer(r prometheus.Registerer) Option { return func(s *Service) { s.registerer = r } }
+
 // WithClock sets the clock that schedules are compared with.
 func WithClock(now func() time.Time) Option { return func(s *Service) { s.now = now } }
 
@@ -125,6 +129,9 @@ type Service struct {
 	runner    *runner
 	record    *record
 	database  *database
+
+	registerer prometheus.Registerer
+	metrics    *metrics
 }
 
 // New checks the configuration and returns a service that has not started
@@ -156,6 +163,7 @@ func New(pool *pgxpool.Pool, deps *Dependencies, cfg Config, opts ...Option) (*S
 	s.runner.fetches = orDefault(cfg.Fetches, 4)
 	s.runner.acceptEmpty = cfg.AcceptEmpty
 	s.runner.log = s.log
+	s.metrics = newMetrics(s.registerer)
 	if deps != nil {
 		s.queue, s.intake, s.waker = deps.Queue, deps.Intake, deps.Waker
 		s.record = &record{pool: pool, announcer: deps.Announcer}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -91,7 +92,9 @@ func (s *Service) work(ctx context.Context, job jobs.Job) error {
 	}
 
 	obs := &recorder{service: s, set: set.Name, job: job.ID}
+	start := time.Now()
 	err = s.runner.run(ctx, set, s.database, obs)
+	s.metrics.took(set.Name, time.Since(start))
 	if ctx.Err() != nil {
 		// The process stops or lost the job: whoever runs it next records it.
 		return context.Cause(ctx)
@@ -161,6 +164,7 @@ func (o *recorder) finished(ctx context.Context, updater string, out Outcome) er
 		log.InfoContext(ctx, "vulnerability data unchanged")
 	}
 	o.mu.Unlock()
+	o.service.metrics.ended(o.set, updater, out)
 	err := o.service.record.finish(ctx, o.set, updater, o.job, out)
 	if out.Result == Updated {
 		o.service.waker.Wake(WakeMatcher)
