@@ -27,11 +27,11 @@ type rootfs struct {
 	err  error
 }
 
-// imported makes an image of what fill describes.
-func imported(ctx context.Context, tag string, changes []string, fill func(*rootfs)) error {
+// imported makes an image of what fill describes, and notes what it was made from.
+func imported(ctx context.Context, tag, made string, changes []string, fill func(*rootfs)) error {
 	r, w := io.Pipe()
 	args := []string{"import", "-m", "Stand-in for " + tag}
-	for _, c := range append(changes, "LABEL "+standInLabel+"=true") {
+	for _, c := range append(changes, "LABEL "+standInLabel+"="+made) {
 		args = append(args, "-c", c)
 	}
 	cmd := exec.CommandContext(ctx, "docker", append(args, "-", tag)...)

@@ -5,6 +5,7 @@ package composetest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -49,9 +51,15 @@ func baseImages(t *testing.T, root string) []string {
 // for.
 func bases(t *testing.T, root, cache string) {
 	ctx := t.Context()
+	made := madeFrom(t, root)
 	for _, name := range baseImages(t, root) {
 		out, err := exec.CommandContext(ctx, "docker", "image", "inspect", "-f", `{{index .Config.Labels "`+standInLabel+`"}}`, name).Output()
-		if err == nil && strings.TrimSpace(string(out)) != "true" {
+		label := strings.TrimSpace(string(out))
+		if err == nil && label == "" {
+			continue
+		}
+		if label == made {
+			t.Logf("%s is a STAND-IN made earlier", name)
 			continue
 		}
 		if err != nil {
@@ -65,25 +73,39 @@ func bases(t *testing.T, root, cache string) {
 			t.Logf("%s cannot be pulled: %s", name, bytes.TrimSpace(out))
 		}
 		start := time.Now()
-		if err := standIn(ctx, name, root, cache); err != nil {
+		if err := standIn(ctx, name, made, root, cache); err != nil {
 			t.Fatalf("stand-in for %s: %v", name, err)
 		}
 		t.Logf("%s is a STAND-IN made of this machine's packages and toolchain (%v)", name, time.Since(start).Round(time.Second))
 	}
 }
 
-func standIn(ctx context.Context, name, root, cache string) error {
+// madeFrom identifies what stand-ins are made from: a change of it makes them
+// anew.
+func madeFrom(t *testing.T, root string) string {
+	h := sha256.New()
+	for _, name := range []string{"go.mod", "go.sum", "deploy/composetest/standin_test.go", "deploy/composetest/rootfs_test.go"} {
+		data, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(h, "%s %d %s", runtime.Version(), len(data), data)
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)[:8])
+}
+
+func standIn(ctx context.Context, name, made, root, cache string) error {
 	busybox, err := debianBusybox(ctx, cache)
 	if err != nil {
 		return err
 	}
 	switch kind, _, _ := strings.Cut(name, ":"); kind {
 	case "golang":
-		return golang(ctx, name, busybox, root, cache)
+		return golang(ctx, name, made, busybox, root, cache)
 	case "postgres":
-		return postgres(ctx, name, busybox)
+		return postgres(ctx, name, made, busybox)
 	case "nats":
-		return nats(ctx, name, busybox, root, cache)
+		return nats(ctx, name, made, busybox, root, cache)
 	default:
 		return errors.New("there is none")
 	}
@@ -112,7 +134,7 @@ func debianBusybox(ctx context.Context, cache string) (string, error) {
 
 // golang stands in with the machine's toolchain, the modules of go.sum as a
 // module proxy on disk, and a build cache that has the dependencies compiled.
-func golang(ctx context.Context, name, busybox, root, cache string) error {
+func golang(ctx context.Context, name, made, busybox, root, cache string) error {
 	goroot, err := output(ctx, root, "go", "env", "GOROOT")
 	if err != nil {
 		return err
@@ -147,7 +169,7 @@ func golang(ctx context.Context, name, busybox, root, cache string) error {
 		"ENV PATH=/usr/local/go/bin:/bin", "ENV GOPATH=/go", "ENV GOTOOLCHAIN=local", "ENV GOPROXY=file:///standin/proxy", "ENV GOSUMDB=off",
 		"ENV GOCACHE=/standin/go-build", "WORKDIR /go",
 	}
-	return imported(ctx, name, changes, func(r *rootfs) {
+	return imported(ctx, name, made, changes, func(r *rootfs) {
 		r.shell(busybox)
 		r.host("/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-certificates.crt")
 		r.tree(goroot, "/usr/local/go", func(rel string) bool {
@@ -177,12 +199,12 @@ exec "$@" -c "listen_addresses=*"
 `
 
 // postgres stands in with Debian's server.
-func postgres(ctx context.Context, name, busybox string) error {
+func postgres(ctx context.Context, name, made, busybox string) error {
 	changes := []string{
 		"ENV PATH=" + postgresBin + ":/bin", "ENV PGDATA=/var/lib/postgresql/data", fmt.Sprint("USER ", postgresUID),
 		`ENTRYPOINT ["/entrypoint.sh"]`, `CMD ["postgres"]`, "EXPOSE 5432",
 	}
-	return imported(ctx, name, changes, func(r *rootfs) {
+	return imported(ctx, name, made, changes, func(r *rootfs) {
 		r.shell(busybox)
 		r.file("/entrypoint.sh", postgresEntrypoint, 0o755)
 		for _, p := range []string{"postgres", "initdb", "pg_ctl", "createdb", "psql", "pg_isready"} {
@@ -206,7 +228,7 @@ func postgres(ctx context.Context, name, busybox string) error {
 }
 
 // nats stands in with the server built from its Go module.
-func nats(ctx context.Context, name, busybox, root, cache string) error {
+func nats(ctx context.Context, name, made, busybox, root, cache string) error {
 	server := filepath.Join(cache, "nats-server")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", server, "github.com/nats-io/nats-server/v2")
 	build.Dir = root
@@ -215,7 +237,7 @@ func nats(ctx context.Context, name, busybox, root, cache string) error {
 		return fmt.Errorf("build nats-server: %w: %s", err, out)
 	}
 	changes := []string{"ENV PATH=/usr/local/bin:/bin", `CMD ["nats-server"]`, "EXPOSE 4222 8222"}
-	return imported(ctx, name, changes, func(r *rootfs) {
+	return imported(ctx, name, made, changes, func(r *rootfs) {
 		r.shell(busybox)
 		r.host(server, "/usr/local/bin/nats-server")
 		r.dir("/data", 0o755, 0)
