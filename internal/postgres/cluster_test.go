@@ -20,6 +20,7 @@ import (
 
 	"tocsin.dev/tocsin/internal/filelock"
 	"tocsin.dev/tocsin/internal/postgres"
+	"tocsin.dev/tocsin/internal/postgres/postgrestest"
 )
 
 // envOwner makes this test binary run a cluster in the directory that it names.
@@ -103,9 +104,9 @@ func gone(t *testing.T, pid int) {
 
 func TestClusterKeepsItsData(t *testing.T) {
 	t.Parallel()
-	// t.TempDir has a parent that only this user may enter, as data
-	// directories of root often have.
-	dir := filepath.Join(t.TempDir(), "postgres")
+	// Below a directory that only this user may enter, as data directories of
+	// root often are.
+	dir := filepath.Join(postgrestest.TempDir(t), "postgres")
 	_, url, stop := running(t, dir, nil)
 	for setting, want := range map[string]string{
 		"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on",
@@ -149,7 +150,7 @@ func execute(t *testing.T, url, sql string) {
 
 func TestClusterDirectoryHasOneOwner(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := postgrestest.TempDir(t)
 	running(t, dir, nil)
 	second := postgres.PrivateCluster(postgres.ClusterOptions{Dir: dir})
 	if err := second.Run(t.Context()); !errors.Is(err, filelock.ErrHeld) {
@@ -164,7 +165,7 @@ func TestClusterDirectoryHasOneOwner(t *testing.T) {
 // it was.
 func TestClusterServerDies(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := postgrestest.TempDir(t)
 	_, url, _ := running(t, dir, nil)
 	execute(t, url, `CREATE TABLE kept AS SELECT 42 AS n`)
 	pid := postmaster(t, dir)
@@ -210,7 +211,7 @@ func owner(t *testing.T, dir string) (cmd *exec.Cmd, url string) {
 
 func TestClusterOwnerKilled(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := postgrestest.TempDir(t)
 	cmd, url := owner(t, dir)
 	execute(t, url, `CREATE TABLE kept AS SELECT 42 AS n`)
 	before := postmaster(t, dir)
@@ -230,7 +231,7 @@ func TestClusterOwnerKilled(t *testing.T) {
 // stopped by the next owner.
 func TestClusterLeftoverServer(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := postgrestest.TempDir(t)
 	_, url, stop := running(t, dir, nil)
 	execute(t, url, `CREATE TABLE kept AS SELECT 42 AS n`)
 	if err := stop(); err != nil {
@@ -291,7 +292,7 @@ func leaveRunning(t *testing.T, data string) (pid int) {
 // The number in a stale postmaster.pid may belong to anyone by now.
 func TestClusterStalePIDOfAnother(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := postgrestest.TempDir(t)
 	_, _, stop := running(t, dir, nil)
 	if err := stop(); err != nil {
 		t.Fatal(err)
@@ -317,7 +318,7 @@ func TestClusterStalePIDOfAnother(t *testing.T) {
 
 func TestClusterHalfMade(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := postgrestest.TempDir(t)
 	if err := os.MkdirAll(filepath.Join(dir, "data.new", "base"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +330,7 @@ func TestClusterHalfMade(t *testing.T) {
 
 func TestClusterDoesNotStart(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := postgrestest.TempDir(t)
 	c := postgres.PrivateCluster(postgres.ClusterOptions{Dir: dir, Settings: map[string]string{"shared_buffers": "no size"}})
 	c.SetPatience(0)
 	err := c.Run(t.Context())

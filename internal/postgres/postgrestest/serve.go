@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"testing"
 	"time"
 
 	"tocsin.dev/tocsin/internal/filelock"
@@ -34,10 +35,7 @@ var unsafeSettings = map[string]string{
 // Serve starts a server for tests in a temporary directory and returns its URL.
 // The caller stops it, which removes the directory.
 func Serve() (url string, stop func() error, err error) {
-	parent := os.TempDir()
-	if room(memoryDir) >= memoryRoom {
-		parent = memoryDir
-	}
+	parent := tempRoot()
 	removeStale(parent)
 	dir, err := os.MkdirTemp(parent, dirPrefix)
 	if err != nil {
@@ -64,6 +62,31 @@ func Serve() (url string, stop func() error, err error) {
 		return "", nil, err
 	}
 	return url, stop, nil
+}
+
+// tempRoot is where temporary directories of servers are made: in memory, if
+// there is room.
+func tempRoot() string {
+	if room(memoryDir) >= memoryRoom {
+		return memoryDir
+	}
+	return os.TempDir()
+}
+
+// TempDir is like t.TempDir, but in memory where there is room: for servers
+// that sync to disk, which would wait for each other.
+func TempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(tempRoot(), dirPrefix)
+	if err != nil {
+		t.Fatalf("postgrestest: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("postgrestest: %v", err)
+		}
+	})
+	return dir
 }
 
 // removeStale removes what killed test processes left in parent, as far as it
