@@ -78,10 +78,17 @@ func (r *runner) run(ctx context.Context, s Set, to sink, obs observer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limits.Set, fmt.Errorf("the set took longer than %v (updaters.limits.set)", limits.Set))
 	defer cancel()
 
+	settings, err := r.settings.open(append([]string{s.Name}, s.Aliases...)...)
+	if err != nil {
+		return err
+	}
 	t := newTransport(r.network, limits, r.userAgent)
 	client := &http.Client{Transport: t}
+	if s.adapt != nil {
+		client.Transport = s.adapt(settings, t)
+	}
 	obs.progress(ctx, "discovering")
-	updaters, err := r.discover(ctx, s, t, client)
+	updaters, err := r.discover(ctx, s, settings, t, client)
 	if err != nil {
 		return given(ctx, err)
 	}
@@ -138,12 +145,8 @@ func (r *runner) run(ctx context.Context, s Set, to sink, obs observer) error {
 }
 
 // discover builds the set's factory and asks it for its updaters, sorted by name.
-func (r *runner) discover(ctx context.Context, s Set, t *transport, client *http.Client) (updaters []driver.Updater, err error) {
+func (r *runner) discover(ctx context.Context, s Set, settings *reader, t *transport, client *http.Client) (updaters []driver.Updater, err error) {
 	defer recovered(&err, r.log)
-	settings, err := r.settings.open(append([]string{s.Name}, s.Aliases...)...)
-	if err != nil {
-		return nil, err
-	}
 	err = t.discovery(func() error {
 		f, err := s.New(ctx)
 		if err != nil {

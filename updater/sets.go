@@ -3,6 +3,7 @@ package updater
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -37,6 +38,8 @@ type Set struct {
 	// Fixed says which addresses the set uses whatever its configuration says;
 	// empty where every address can be configured.
 	Fixed string
+	// adapt, if set, changes how the set's requests are made.
+	adapt func(settings *reader, next http.RoundTripper) http.RoundTripper
 	// New builds a fresh factory. It is called for every run, so that nothing
 	// a factory remembers outlives the run.
 	New func(context.Context) (driver.UpdaterSetFactory, error)
@@ -65,6 +68,7 @@ func Sets() []Set {
 		{
 			Name: "osv", About: "OSV: Go, PyPI, npm, Maven, RubyGems and others", Keys: []string{"url", "allowlist"},
 			Updaters: []string{"osv/*"},
+			adapt:    indexBesideData,
 			New:      func(context.Context) (driver.UpdaterSetFactory, error) { return new(osv.Factory), nil },
 		},
 		{

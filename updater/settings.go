@@ -43,9 +43,32 @@ func (s Settings) open(names ...string) (*reader, error) {
 			return nil, fmt.Errorf("updaters.config.%s: want keys and values, like {url: \"https://…\"}", n)
 		}
 		r.name = n
+		if key, ok := directories[n]; ok {
+			slash(r.entry, key)
+		}
 		break
 	}
 	return r, nil
+}
+
+// directories are the keys whose URL claircore resolves others against: without
+// a slash at its end, it would lose the last part of the path.
+var directories = map[string]string{"debian": "mirror_url", "rhel-vex": "url"}
+
+func slash(entry map[string]json.RawMessage, key string) {
+	var url string
+	if json.Unmarshal(entry[key], &url) != nil || url == "" || strings.HasSuffix(url, "/") {
+		return
+	}
+	// A string is always JSON.
+	entry[key], _ = json.Marshal(url + "/")
+}
+
+// text returns the value of a key, if it is a string.
+func (r *reader) text(key string) string {
+	var s string
+	_ = json.Unmarshal(r.entry[key], &s) // "" then
+	return s
 }
 
 // unmarshal is the reader's [driver.ConfigUnmarshaler].
