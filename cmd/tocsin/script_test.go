@@ -1,7 +1,9 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
+	"io"
 	"net/http"
 	"os"
 	"regexp"
@@ -9,6 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
@@ -30,7 +36,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("NO_COLOR", "1")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"send": send},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"send": send, "mkimage": mkimage},
 	})
 }
 
@@ -71,4 +77,33 @@ func send(ts *testscript.TestScript, neg bool, args []string) {
 	if strconv.Itoa(resp.StatusCode) != args[3] {
 		ts.Fatalf("status %d, want %s", resp.StatusCode, args[3])
 	}
+}
+
+// installed is Alpine's database of two packages.
+const installed = "P:musl\nV:1.2.4-r2\nA:x86_64\no:musl\n\nP:zlib\nV:1.2.13-r1\nA:x86_64\no:zlib\n\n"
+
+// mkimage writes an OCI layout with one image of two Alpine packages: mkimage
+// DIR.
+func mkimage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: mkimage DIR")
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, f := range []struct{ name, text string }{
+		{"etc/os-release", "ID=alpine\nNAME=\"Alpine Linux\"\nVERSION_ID=3.18.4\nPRETTY_NAME=\"Alpine Linux v3.18\"\n"},
+		{"lib/apk/db/installed", installed},
+	} {
+		ts.Check(w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: int64(len(f.text))}))
+		_, err := w.Write([]byte(f.text))
+		ts.Check(err)
+	}
+	ts.Check(w.Close())
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	ts.Check(err)
+	img, err := mutate.AppendLayers(empty.Image, l)
+	ts.Check(err)
+	path, err := layout.Write(ts.MkAbs(args[0]), empty.Index)
+	ts.Check(err)
+	ts.Check(path.AppendImage(img))
 }

@@ -118,19 +118,7 @@ func Main(ctx context.Context, args []string, s Streams, a Actions) int {
 		ctx: ctx, in: s.In, out: s.Out, err: s.Err, now: time.Now, actions: a, global: &c,
 		style: terminal.StyleFor(s.Out), notice: terminal.StyleFor(s.Err),
 	}
-	parser, err := kong.New(&c,
-		kong.Name("tocsin"),
-		kong.Description(about),
-		kong.Writers(s.Out, s.Err),
-		kong.Exit(func(code int) { exited = code }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
-		kong.ExplicitGroups([]kong.Group{
-			{Key: "run", Title: "Running it:"},
-			{Key: "images", Title: "Images:"},
-			{Key: "hub", Title: "Events and subscribers:"},
-			{Key: "feeds", Title: "Feeds, work and access:"},
-		}),
-	)
+	parser, err := newParser(&c, s, func(code int) { exited = code })
 	if err != nil {
 		fmt.Fprintln(s.Err, "tocsin: the command line is built wrongly:", err)
 		return ExitFailed
@@ -148,6 +136,23 @@ func Main(ctx context.Context, args []string, s Streams, a Actions) int {
 	}
 	e.json = c.Output == "json"
 	return e.report(k.Run(e))
+}
+
+// newParser is the command line's parser; it reads into c.
+func newParser(c *commands, s Streams, exit func(int)) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("tocsin"),
+		kong.Description(about),
+		kong.Writers(s.Out, s.Err),
+		kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "run", Title: "Running it:"},
+			{Key: "images", Title: "Images:"},
+			{Key: "hub", Title: "Events and subscribers:"},
+			{Key: "feeds", Title: "Feeds, work and access:"},
+		}),
+	)
 }
 
 func hintFor(err error) string {

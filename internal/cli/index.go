@@ -102,7 +102,7 @@ func (c *indexCmd) local(e *env, cl *client, ref string) ([]v1.Submitted, error)
 		e.progressEnd()
 		r := v1.ImageRequest{Manifest: m}
 		if len(c.Names) == 0 {
-			r.Names = []string{localName(img, ref)}
+			r.Names = img.Names
 		}
 		list, err := c.submit(cl, r)
 		if err != nil {
@@ -111,14 +111,6 @@ func (c *indexCmd) local(e *env, cl *client, ref string) ([]v1.Submitted, error)
 		out = append(out, list...)
 	}
 	return out, nil
-}
-
-// localName is what an image on disk is called when nobody says.
-func localName(img image.Image, ref string) string {
-	if img.Reference != "" {
-		return img.Reference
-	}
-	return ref
 }
 
 // upload sends a layer's blob unless the server has it.

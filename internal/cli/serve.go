@@ -186,10 +186,9 @@ Examples:
 }
 
 func (c *healthCmd) Run(e *env) error {
-	url := "http://" + c.address(e) + "/readyz"
 	deadline := e.now().Add(c.Wait)
 	for {
-		err := ready(e, url)
+		err := ready(e, "http://"+c.address(e)+"/readyz") // a server that is starting has yet to say where it is
 		if err == nil {
 			return e.print(map[string]bool{"ready": true}, func() error { return e.printf("ready\n") })
 		}

@@ -120,7 +120,7 @@ It stays up until you press Ctrl-C. In another terminal:
   tocsin images                      what is indexed
   tocsin report %s        what is wrong with it
   tocsin events                      what happened
-  tocsin affected CVE-2020-26160     which images have it
+  tocsin affected CVE-2025-30204     which images have it
   tocsin updaters status             the feeds
   tocsin listen --subscribe          watch, then `+"`tocsin updaters run`"+`
   nats pub -s %s tocsin.manifests '{"image":"…"}'

@@ -58,7 +58,11 @@ func (s *server) registerImages() {
 		if s.Services.Images == nil {
 			return nil, absent("the indexer")
 		}
-		return nil, s.Services.Images.Delete(ctx, in.Ref)
+		i, err := s.Services.Images.Get(ctx, in.Ref)
+		if err != nil {
+			return nil, err
+		}
+		return nil, s.Services.Images.Delete(ctx, i.Digest)
 	}
 	add(s, remove, "/images/{ref}", "Forget an image", publishes, http.StatusNoContent, deleteImage)
 	add(s, remove, "/manifests/{ref}", "Forget an image (the same as DELETE /images/{ref})", publishes, http.StatusNoContent, deleteImage)
