@@ -66,9 +66,10 @@ WHERE x.flags <> 0`
 
 	// few is up to how many occurrences the index is asked.
 	few = 500
-	// maxSpan bounds the arrays of byLookup; occurrences whose ids lie further
-	// apart are joined.
-	maxSpan = 1 << 25
+	// maxSpan bounds the arrays of byLookup, and with them this process's
+	// memory: 12 bytes an id and array, its way to the server included.
+	// Occurrences whose ids lie further apart are joined.
+	maxSpan = 1 << 20
 )
 
 // expand writes the change's findings and fills affected_manifest, and says
