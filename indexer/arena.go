@@ -159,7 +159,8 @@ func (r *realizer) Realize(ctx context.Context, layers []*claircore.Layer) error
 	return g.Wait()
 }
 
-func (r *realizer) realize(ctx context.Context, l *claircore.Layer) error {
+func (r *realizer) realize(ctx context.Context, l *claircore.Layer) (err error) {
+	defer caught("of file systems", l.Hash.String(), &err)
 	digest := l.Hash.String()
 	s, err := r.arena.acquire(ctx, l)
 	if err != nil {

@@ -134,6 +134,10 @@ func (ix *Indexer) explain(ctx context.Context, a *attempt, err error) error {
 	if lost := a.lockError(); lost != nil {
 		return lost
 	}
+	if p, ok := errors.AsType[*scannerPanic](err); ok {
+		ix.log.ErrorContext(ctx, "panic in a scanner", "scanner", p.scanner, "layer", p.layer, "stack", string(p.stack))
+		return jobs.Permanent(p)
+	}
 	if fe, ok := errors.AsType[*FetchError](err); ok {
 		if fe.Permanent {
 			return jobs.Permanent(fe)

@@ -50,10 +50,10 @@ func newLibindex(ctx context.Context, pool *pgxpool.Pool, a *arena, o Scanners, 
 		Store:      &libStore{postgres.NewIndexerStore(pool)},
 		Locker:     &locker{pool},
 		FetchArena: a,
-		Ecosystems: []*indexer.Ecosystem{
+		Ecosystems: safe([]*indexer.Ecosystem{
 			dpkg.NewEcosystem(ctx), alpine.NewEcosystem(ctx), rhelEco, rpm.NewEcosystem(ctx), python.NewEcosystem(ctx),
 			java.NewEcosystem(ctx), rhccEco, gobin.NewEcosystem(ctx), ruby.NewEcosystem(ctx), nodejs.NewEcosystem(ctx),
-		},
+		}),
 	}
 	opts.ScannerConfig.Package, opts.ScannerConfig.Dist = without(o.Package, containerScanner), o.Dist
 	opts.ScannerConfig.Repo, opts.ScannerConfig.File = without(o.Repo, repositoryScanner), o.File

@@ -8,8 +8,8 @@ type Limits struct {
 	// MaxLayers is how many layers a manifest may have.
 	MaxLayers int
 	// MaxLayerBytes bounds one layer as it is transferred, MaxUnpackedBytes as
-	// it is after decompression, and MaxEntries the files in it. MaxEntries
-	// bounds memory: about 500 bytes an entry while a layer is scanned.
+	// it is after decompression, and MaxEntries the files and directories in
+	// it, which claircore holds in memory.
 	MaxLayerBytes    int64
 	MaxUnpackedBytes int64
 	MaxEntries       int
@@ -29,7 +29,7 @@ func DefaultLimits() Limits {
 		MaxLayers:        500,
 		MaxLayerBytes:    4 << 30,
 		MaxUnpackedBytes: 16 << 30,
-		MaxEntries:       1_000_000,
+		MaxEntries:       500_000,
 		LayerTimeout:     20 * time.Minute,
 		StallTimeout:     30 * time.Second,
 		IndexTimeout:     time.Hour,

@@ -2,35 +2,228 @@ package indexer
 
 import (
 	"archive/tar"
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/quay/claircore"
 )
 
-// checkTar walks the headers of an unpacked layer before claircore does, which
-// holds all of them in memory and says less about what is wrong.
+// Limits on what claircore would hold in memory at once.
+const (
+	// maxTreePerEntry is how many bytes of names a layer may have for each
+	// entry it may have.
+	maxTreePerEntry = 1 << 10
+	maxArchiveBytes = 1 << 30   // of one Java archive, which is read whole
+	maxRecordBytes  = 128 << 20 // of one file of a package database or the like
+	maxLinkHops     = 255
+)
+
+const blockSize = 512
+
+// checkTar walks an unpacked layer block by block, the way claircore's tarfs
+// does, and refuses what that can't cope with: it holds every header in memory,
+// never returns from some crafted archives, and says little about damaged ones.
+// Package archive/tar alone won't do as a check, since it does not always see
+// the same entries.
 func (a *arena) checkTar(f *os.File, l *claircore.Layer) error {
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
 		return fmt.Errorf("spool a layer: %w", err)
 	}
-	r := tar.NewReader(io.NewSectionReader(f, 0, size))
-	for n := 0; ; n++ {
-		_, err := r.Next()
+	w := tarWalk{r: f, size: size}
+	t := newTree(a.limits.MaxEntries)
+	for {
+		h, err := w.next()
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
-		case n == 0 && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)):
-			return permanent(l, "it is not a tar archive")
-		case errors.Is(err, io.ErrUnexpectedEOF):
-			return permanent(l, "its tar archive is cut off")
-		case err != nil && !errors.Is(err, tar.ErrInsecurePath):
-			return permanent(l, "its tar archive is damaged: "+err.Error())
-		case n >= a.limits.MaxEntries:
-			return permanent(l, fmt.Sprintf("it has more than the limit of %d entries", a.limits.MaxEntries))
+		case err == nil:
+			err = t.add(h)
 		}
+		if _, local := errors.AsType[*os.PathError](err); local {
+			return fmt.Errorf("spool a layer: %w", err)
+		}
+		if err != nil {
+			return permanent(l, err.Error())
+		}
+	}
+}
+
+// tarWalk finds the entries of a tar archive.
+type tarWalk struct {
+	r     io.ReaderAt
+	size  int64
+	off   int64 // of the next block to read
+	start int64 // of the entry it belongs to: extended headers come first
+	seen  bool  // an entry was found
+}
+
+var errCutOff = errors.New("its tar archive is cut off")
+
+// next returns the header of the next entry, or io.EOF.
+func (w *tarWalk) next() (*tar.Header, error) {
+	var b [blockSize]byte
+	for {
+		if w.off >= w.size {
+			return nil, io.EOF // many an archive lacks its end
+		}
+		if w.size-w.off < blockSize {
+			return nil, w.damage(errCutOff)
+		}
+		if _, err := w.r.ReadAt(b[:], w.off); err != nil {
+			return nil, err
+		}
+		if b == ([blockSize]byte{}) {
+			return nil, io.EOF
+		}
+		if !bytes.HasPrefix(b[257:], []byte("ustar")) {
+			return nil, w.damage(fmt.Errorf("its tar archive is damaged: no header at byte %d", w.off))
+		}
+		n, ok := tarNumber(b[124:136])
+		if !ok {
+			return nil, w.damage(fmt.Errorf("its tar archive is damaged: the size at byte %d is no number", w.off))
+		}
+		if n > w.size-w.off-blockSize {
+			return nil, w.damage(errCutOff)
+		}
+		w.off += blockSize + (n+blockSize-1)/blockSize*blockSize
+		switch b[156] {
+		case tar.TypeXHeader, tar.TypeGNULongName, tar.TypeGNULongLink, tar.TypeGNUSparse:
+			continue // belongs to the entry that follows
+		case tar.TypeReg, '\x00', tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo, tar.TypeCont:
+		default:
+			w.start = w.off
+			continue
+		}
+		h, err := tar.NewReader(io.NewSectionReader(w.r, w.start, w.off-w.start)).Next()
+		w.start, w.seen = w.off, true
+		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+			return nil, fmt.Errorf("its tar archive is damaged: the entry before byte %d has no proper header", w.off)
+		}
+		return h, nil
+	}
+}
+
+// damage says of an archive without a single entry that it is none.
+func (w *tarWalk) damage(err error) error {
+	if !w.seen {
+		return errors.New("it is not a tar archive")
+	}
+	return err
+}
+
+// tarNumber reads a size: octal text, or base 256 if the first bit is set. A
+// negative one is none.
+func tarNumber(field []byte) (int64, bool) {
+	if field[0]&0x80 != 0 {
+		if field[0] != 0x80 || binary.BigEndian.Uint32(field[:4]) != 0x80000000 {
+			return 0, false
+		}
+		n := binary.BigEndian.Uint64(field[4:])
+		return int64(n), int64(n) >= 0
+	}
+	text, _, _ := strings.Cut(strings.Trim(string(field), " \x00"), "\x00")
+	if text == "" {
+		return 0, true
+	}
+	n, err := strconv.ParseUint(text, 8, 63)
+	return int64(n), err == nil
+}
+
+// tree keeps count of the file tree that claircore will build.
+type tree struct {
+	maxEntries int
+	entries    int
+	bytes      int
+	dirs       map[string]struct{} // known to exist
+	links      map[string]string   // symbolic links and where they lead
+}
+
+func newTree(maxEntries int) *tree {
+	return &tree{maxEntries: maxEntries, dirs: map[string]struct{}{".": {}, "": {}}, links: map[string]string{}}
+}
+
+// add counts one entry and the directories it implies.
+func (t *tree) add(h *tar.Header) error {
+	name := path.Join("/", h.Name)[1:]
+	t.count(len(h.Name) + len(h.Linkname))
+	if err := t.loops(name); err != nil {
+		return err
+	}
+	switch h.Typeflag {
+	case tar.TypeSymlink:
+		to := h.Linkname
+		if !path.IsAbs(to) {
+			to = path.Join(path.Dir(name), to)
+		}
+		t.links[name] = path.Join("/", to)[1:]
+	case tar.TypeDir:
+		t.dirs[name] = struct{}{}
+	default:
+		if limit := maxFile(name); h.Size > limit {
+			return fmt.Errorf("its file %.100q has %d bytes; of its kind at most %d can be looked at", name, h.Size, limit)
+		}
+	}
+	for dir := path.Dir(name); ; dir = path.Dir(dir) {
+		if _, known := t.dirs[dir]; known || t.over() != nil {
+			break
+		}
+		t.dirs[dir] = struct{}{}
+		t.count(len(dir))
+	}
+	return t.over()
+}
+
+func (t *tree) count(names int) {
+	t.entries++
+	t.bytes += names
+}
+
+func (t *tree) over() error {
+	switch {
+	case t.entries > t.maxEntries:
+		return fmt.Errorf("it has more than the limit of %d entries", t.maxEntries)
+	case t.bytes > t.maxEntries*maxTreePerEntry:
+		return fmt.Errorf("the names in it have more than %d bytes", t.maxEntries*maxTreePerEntry)
+	}
+	return nil
+}
+
+// loops refuses an entry in place of a symbolic link that leads in a circle.
+func (t *tree) loops(name string) error {
+	for range maxLinkHops {
+		to, ok := t.links[name]
+		if !ok {
+			return nil
+		}
+		name = to
+	}
+	return fmt.Errorf("its symbolic links lead in a circle at %.100q", name)
+}
+
+// recordNames are files that claircore reads into memory whole, or by lines of
+// any length.
+var recordNames = []string{"os-release", "issue", "installed", "status", "available", "package.json", "METADATA", "PKG-INFO"}
+
+// maxFile is how large a file of the name may be: claircore reads some kinds
+// whole.
+func maxFile(name string) int64 {
+	switch ext := path.Ext(name); {
+	case slices.Contains([]string{".jar", ".war", ".ear", ".jpi", ".hpi"}, ext):
+		return maxArchiveBytes
+	case slices.Contains([]string{".egg-info", ".gemspec", ".md5sums", ".list"}, ext),
+		slices.Contains(recordNames, path.Base(name)),
+		strings.Contains(name, "buildinfo/"), strings.Contains(name, "dpkg/status.d/"):
+		return maxRecordBytes
+	default:
+		return 1 << 62
 	}
 }
