@@ -108,7 +108,6 @@ func (s *Service) work(ctx context.Context, job jobs.Job) error {
 	}
 	if err != nil {
 		out = Outcome{Result: Failed, Err: err}
-		s.log.ErrorContext(ctx, "updater set failed", "set", set.Name, "error", err)
 	}
 	if err := s.record.finish(ctx, set.Name, "", job.ID, out); err != nil {
 		return err
@@ -159,7 +158,7 @@ func (o *recorder) finished(ctx context.Context, updater string, out Outcome) er
 		log.InfoContext(ctx, "vulnerability data updated", "ref", out.Ref, "rows", out.Rows)
 	case Failed:
 		o.failures = append(o.failures, fmt.Errorf("%s: %w", updater, out.Err))
-		log.ErrorContext(ctx, "updater failed; its previous data stay", "error", out.Err)
+		log.WarnContext(ctx, "updater failed; its previous data stay", "error", out.Err)
 	default:
 		log.InfoContext(ctx, "vulnerability data unchanged")
 	}
