@@ -351,3 +351,73 @@ func TestPagesOfLargeEventsAreShort(t *testing.T) {
 		t.Errorf("%d events in %d pages", len(seen), pages+1)
 	}
 }
+
+// TestWritersDoNotMindPartitions writes events while the partition they belong
+// to is made.
+func TestWritersDoNotMindPartitions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	stop, ended := make(chan struct{}), make(chan int)
+	// Readers never miss what there is.
+	w.tx(t, func(tx pgx.Tx) error { return w.UpdateCompleted(t.Context(), tx, schemas.UpdateCompleted{Update: osv}) })
+	page, err := w.List(t.Context(), EventQuery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := []uuid.UUID{uuid.MustParse(page.Items[0].ID())}
+	readers := make(chan struct{})
+	for range 3 {
+		go func() {
+			defer func() { readers <- struct{}{} }()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if got, err := w.Events(t.Context(), first); err != nil || len(got) != 1 {
+					t.Errorf("a reader found %d events: %v", len(got), err)
+					return
+				}
+			}
+		}()
+	}
+	for range 3 {
+		go func() {
+			n := 0
+			defer func() { ended <- n }()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				err := pgx.BeginFunc(t.Context(), w.Pool, func(tx pgx.Tx) error {
+					return w.UpdateCompleted(t.Context(), tx, schemas.UpdateCompleted{Update: osv})
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				n++
+			}
+		}()
+	}
+	until(t, "a few events", func() bool { return w.count(t, `SELECT count(*) FROM tocsin.event`) > 10 })
+	if err := w.Partition(t.Context()); err != nil {
+		t.Error(err)
+	}
+	before := w.count(t, `SELECT count(*) FROM tocsin.event`)
+	until(t, "more events", func() bool { return w.count(t, `SELECT count(*) FROM tocsin.event`) > before+10 })
+	close(stop)
+	written := 1 + <-ended + <-ended + <-ended
+	for range 3 {
+		<-readers
+	}
+	if n := w.count(t, `SELECT count(*) FROM tocsin.event`); n != written {
+		t.Errorf("%d events, %d were written", n, written)
+	}
+	if n := w.count(t, `SELECT count(*) FROM tocsin.event_default`); n != 0 {
+		t.Errorf("%d are in the default partition", n)
+	}
+}

@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -112,6 +113,10 @@ func (l *Log) publish(ctx context.Context, ids []uuid.UUID) (published, failed [
 
 func (l *Log) publishOne(ctx context.Context, id uuid.UUID, r *record) error {
 	if r == nil {
+		// Only retention takes events away.
+		if dropped := uuidFloor(l.Now().Add(-l.Retention).UnixMilli()); bytes.Compare(id[:], dropped[:]) >= 0 {
+			return fmt.Errorf("notifier: event %s of the outbox: %w", id, ErrNotFound)
+		}
 		return nil
 	}
 	body, err := json.Marshal(r.CloudEvent())

@@ -76,7 +76,7 @@ func (l *Log) Partition(ctx context.Context) error {
 		for d := 0; d <= partitionsAhead; d++ {
 			day := today.AddDate(0, 0, d)
 			if !have[partitionName(day)] {
-				if err := makePartition(ctx, tx, day); err != nil {
+				if err := makePartition(ctx, tx, day, d == 0); err != nil {
 					return err
 				}
 			}
@@ -88,23 +88,28 @@ func (l *Log) Partition(ctx context.Context) error {
 func partitionName(day time.Time) string { return "event_" + day.Format("20060102") }
 
 // makePartition makes the partition of a day, and moves into it what had to go
-// to the default partition for want of it.
-func makePartition(ctx context.Context, tx pgx.Tx, day time.Time) error {
+// to the default partition for want of it. That of a day to come is attached
+// while others write. That of a day whose events may be in the default
+// partition, or on their way there, makes all others wait: a writer would find
+// the default partition closed to it, and a reader that had looked up where to
+// read would not see what was moved.
+func makePartition(ctx context.Context, tx pgx.Tx, day time.Time, now bool) error {
 	name := pgx.Identifier{"tocsin", partitionName(day)}.Sanitize()
 	next := day.AddDate(0, 0, 1)
-	var stray bool
-	if err := tx.QueryRow(ctx, strayEvents, pgx.NamedArgs{"from": day, "to": next}).Scan(&stray); err != nil {
-		return fmt.Errorf("notifier: look for events without a partition: %w", err)
+	stray := true
+	if !now {
+		if err := tx.QueryRow(ctx, strayEvents, pgx.NamedArgs{"from": day, "to": next}).Scan(&stray); err != nil {
+			return fmt.Errorf("notifier: look for events without a partition: %w", err)
+		}
 	}
 	low, high := uuidFloor(day.UnixMilli()), uuidFloor(next.UnixMilli())
-	// Attaching, unlike creating in place, lets others go on writing.
 	statements := []string{
 		fmt.Sprintf(`CREATE TABLE %s (LIKE tocsin.event INCLUDING ALL)`, name),
 		fmt.Sprintf(`ALTER TABLE tocsin.event ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')`, name, low, high),
 	}
 	if stray {
 		move := fmt.Sprintf(`WITH moved AS (DELETE FROM tocsin.event_default WHERE id >= '%s' AND id < '%s' RETURNING *) INSERT INTO %s SELECT * FROM moved`, low, high, name)
-		statements = []string{`LOCK TABLE tocsin.event IN ACCESS EXCLUSIVE MODE`, statements[0], move, statements[1]}
+		statements = []string{`LOCK TABLE ONLY tocsin.event IN ACCESS EXCLUSIVE MODE`, statements[0], move, statements[1]}
 	}
 	for _, s := range statements {
 		if _, err := tx.Exec(ctx, s); err != nil {

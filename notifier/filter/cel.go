@@ -72,7 +72,7 @@ func newCEL(l Limits) (*celCompiler, error) {
 	return &celCompiler{env: env, timeout: l.Timeout, options: []cel.ProgramOption{
 		cel.EvalOptions(cel.OptOptimize),
 		cel.CostLimit(l.Cost),
-		cel.InterruptCheckFrequency(64),
+		cel.InterruptCheckFrequency(1), // a turn may match a long text,
 	}}, nil
 }
 
