@@ -65,7 +65,7 @@ func (l *lane) obey(o *openTarget) {
 		return
 	}
 	if r := rate.Limit(t.Rate()); r > 0 && r < l.limiter.Limit() {
-		l.limiter = rate.NewLimiter(r, max(l.limiter.Burst(), 1))
+		l.limiter = rate.NewLimiter(r, max(l.sub.Config.Burst, 1))
 	}
 }
 
@@ -119,7 +119,12 @@ type result struct {
 	took    time.Duration
 	unready bool // no attempt was made: the event could not be read
 	missing bool // the event does not exist any more
+	left    bool // no attempt was made: the batch was full
 }
+
+// maxBatchBytes is how much one batch holds at most, unless its first event
+// is larger.
+const maxBatchBytes = 1 << 20
 
 // attempt makes one attempt at a batch.
 func (l *lane) attempt(target *openTarget, batch []row) []result {
@@ -141,8 +146,12 @@ func (l *lane) attempt(target *openTarget, batch []row) []result {
 	}
 	messages := make([]Message, 0, len(batch))
 	sent := make([]int, 0, len(batch))
+	size := 0
 	for i, e := range events {
+		size += len(e.structured)
 		switch {
+		case size > maxBatchBytes && len(messages) > 0:
+			results[i].left = true
 		case e.event == nil:
 			results[i].missing = true
 		case e.invalid != nil:
@@ -220,6 +229,9 @@ func (l *lane) conclude(c Config, results []result, done func(error)) {
 			// Still due: the next look at the queue finds it.
 			delete(l.held, r.row.id)
 			l.pauseFor(time.Second)
+		case r.left:
+			delete(l.held, r.row.id)
+			l.discard()
 		case r.out.Class == ClassCanceled && !r.begun.IsZero():
 			delete(l.held, r.row.id) // the lane is ending
 		default:

@@ -81,12 +81,7 @@ func limiter(c Config) *rate.Limiter {
 	if c.Rate <= 0 {
 		return rate.NewLimiter(rate.Inf, 0)
 	}
-	// A batch takes as many tokens as it holds.
-	burst := max(c.Burst, 1)
-	if c.Mode == Batched {
-		burst = max(burst, c.BatchSize)
-	}
-	return rate.NewLimiter(rate.Limit(c.Rate), burst)
+	return rate.NewLimiter(rate.Limit(c.Rate), max(c.Burst, 1))
 }
 
 // poke says that the queue holds due deliveries for the lane.
@@ -195,7 +190,11 @@ func (l *lane) buffer() int {
 	n = min(max(n, 32), 512)
 	if limit := l.limiter.Limit(); limit != rate.Inf {
 		// What waits here cannot be dropped any more: two seconds' worth.
-		n = min(n, max(int(2*limit), l.limiter.Burst()))
+		per := 1
+		if c.Mode == Batched {
+			per = c.BatchSize
+		}
+		n = min(n, per*max(int(2*limit), l.limiter.Burst()))
 	}
 	return n
 }
@@ -228,7 +227,7 @@ func (l *lane) take() ([]row, func(error)) {
 		}
 	}
 	if l.limiter.Limit() != rate.Inf {
-		r := l.limiter.ReserveN(now, n)
+		r := l.limiter.ReserveN(now, 1)
 		if wait := r.DelayFrom(now); wait > 0 {
 			r.CancelAt(now)
 			l.timer.Reset(wait)

@@ -1,8 +1,11 @@
 package delivery
 
 import (
+	"context"
+	"log/slog"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -14,6 +17,9 @@ type metrics struct {
 	discover   prometheus.Histogram
 	settleSize prometheus.Histogram
 	settleTime prometheus.Histogram
+	backlog    prometheus.Gauge
+	oldest     prometheus.Gauge
+	open       prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -38,8 +44,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "tocsin_delivery_settle_seconds", Help: "Time of one statement that writes outcomes.", Buckets: quick,
 		}),
 	}
+	m.backlog = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "tocsin_delivery_backlog", Help: "Deliveries pending, over all replicas, as of the last quarter of a minute.",
+	})
+	m.oldest = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "tocsin_delivery_oldest_seconds", Help: "Age of the oldest pending delivery.",
+	})
+	m.open = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "tocsin_delivery_breakers_open", Help: "Subscriptions whose breaker is not closed.",
+	})
 	if reg != nil {
-		reg.MustRegister(m.attempts, m.seconds, m.lanes, m.discover, m.settleSize, m.settleTime)
+		reg.MustRegister(m.attempts, m.seconds, m.lanes, m.discover, m.settleSize, m.settleTime, m.backlog, m.oldest, m.open)
 	}
 	return m
 }
@@ -52,4 +67,39 @@ func (m *metrics) attempt(protocol string, c Class, took time.Duration) {
 func (m *metrics) settled(n int, took time.Duration) {
 	m.settleSize.Observe(float64(n))
 	m.settleTime.Observe(took.Seconds())
+}
+
+const gaugesSQL = `
+SELECT (SELECT count(*) FROM tocsin.queue), (SELECT id FROM tocsin.queue ORDER BY id LIMIT 1),
+  (SELECT count(*) FROM tocsin.lane WHERE breaker <> 'closed')`
+
+// gaugeEvery is how often the gauges of the queue are set.
+const gaugeEvery = 15 * time.Second
+
+// gauge sets the gauges of the queue until ctx ends.
+func (q *Queue) gauge(ctx context.Context) {
+	t := time.NewTicker(gaugeEvery)
+	defer t.Stop()
+	for {
+		var (
+			backlog, open int64
+			oldest        *uuid.UUID
+		)
+		if err := q.db.QueryRow(ctx, gaugesSQL).Scan(&backlog, &oldest, &open); err == nil {
+			q.metrics.backlog.Set(float64(backlog))
+			q.metrics.open.Set(float64(open))
+			age := 0.0
+			if oldest != nil {
+				age = time.Since(moment(*oldest)).Seconds()
+			}
+			q.metrics.oldest.Set(age)
+		} else if ctx.Err() == nil {
+			q.log.WarnContext(ctx, "size of the delivery queue not read", slog.Any("error", err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
 }

@@ -165,6 +165,7 @@ func (q *Queue) Run(ctx context.Context) error {
 	loops.Go(func() { q.discoveries(ctx, life) })
 	loops.Go(func() { q.refreshes(ctx, life) })
 	loops.Go(func() { q.maintenance(ctx) })
+	loops.Go(func() { q.gauge(ctx) })
 
 	<-ctx.Done()
 	loops.Wait()

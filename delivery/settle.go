@@ -2,12 +2,15 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // States of a delivery. A pending one is in tocsin.queue, the others are in
@@ -140,18 +143,25 @@ func (s *settler) settle(ctx context.Context, some []settlement) {
 	begun := time.Now()
 	// A replica that was buried has a new name, and nothing under the old one.
 	owner := s.q.self()
-	args := settleArgs(some)
-	args["owner"] = owner
 	var held map[uuid.UUID]int64
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		var err error
-		if held, err = s.write(ctx, args); err == nil {
+		if held, err = s.write(ctx, owner, some); err == nil {
 			break
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		s.q.log.WarnContext(ctx, "outcomes of deliveries not written", slog.Int("outcomes", len(some)), slog.Any("error", err))
+		if unfit(err) {
+			if len(some) > 1 {
+				// One of them is to blame: the others must not wait for it.
+				s.settle(ctx, some[:len(some)/2])
+				s.settle(ctx, some[len(some)/2:])
+				return
+			}
+			some[0].response, some[0].err = "", "(not recorded: the database refused it)"
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -171,7 +181,16 @@ func (s *settler) settle(ctx context.Context, some []settlement) {
 	}
 }
 
-func (s *settler) write(ctx context.Context, args pgx.NamedArgs) (map[uuid.UUID]int64, error) {
+// unfit says whether an error is about the values written, so that writing
+// them again is no use (SQLSTATE classes 22 and 23).
+func unfit(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (strings.HasPrefix(e.Code, "22") || strings.HasPrefix(e.Code, "23"))
+}
+
+func (s *settler) write(ctx context.Context, owner uuid.UUID, some []settlement) (map[uuid.UUID]int64, error) {
+	args := settleArgs(some)
+	args["owner"] = owner
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	rows, err := s.q.hot.Query(ctx, settleSQL, args)
@@ -204,17 +223,17 @@ func settleArgs(some []settlement) pgx.NamedArgs {
 		begun     = make([]time.Time, n)
 		ms        = make([]float32, n)
 		responses = make([]string, n)
-		errors    = make([]string, n)
+		failures  = make([]string, n)
 	)
 	for i, o := range some {
 		ids[i], subs[i], tokens[i] = o.id, o.lane.id, o.lane.token
 		states[i], delays[i], numbers[i] = o.state, o.delay.Microseconds(), int16(o.number)
 		classes[i], statuses[i] = string(o.class), int32(o.status)
 		begun[i], ms[i] = o.begun, float32(o.took.Seconds()*1000)
-		responses[i], errors[i] = o.response, o.err
+		responses[i], failures[i] = o.response, o.err
 	}
 	return pgx.NamedArgs{
 		"ids": ids, "subs": subs, "tokens": tokens, "states": states, "delays": delays, "numbers": numbers,
-		"classes": classes, "statuses": statuses, "begun": begun, "ms": ms, "responses": responses, "errors": errors,
+		"classes": classes, "statuses": statuses, "begun": begun, "ms": ms, "responses": responses, "errors": failures,
 	}
 }

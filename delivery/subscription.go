@@ -112,8 +112,8 @@ type Config struct {
 	// Jitter is the share of each delay by which it may be shorter or longer;
 	// 0.2. Negative means none.
 	Jitter float64
-	// Rate is how many messages a second at most, 0 for no limit; Burst how
-	// many at once, at least 1.
+	// Rate is how many attempts a second at most, 0 for no limit; Burst how
+	// many at once, at least 1. A batch is one attempt.
 	Rate  float64
 	Burst int
 	// Concurrency is how many attempts at a time; 16.

@@ -52,7 +52,7 @@ type Target interface {
 // Limited is a target that knows a rate of its own, such as one its far side
 // granted. It applies where it is lower than the subscription's.
 type Limited interface {
-	// Rate is in messages a second; 0 means no limit. It is constant.
+	// Rate is in attempts a second; 0 means no limit. It is constant.
 	Rate() float64
 }
 

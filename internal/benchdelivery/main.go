@@ -191,7 +191,7 @@ func (b *bench) measure(ctx context.Context, log *slog.Logger) error {
 		}
 	}
 	pace := perSecond / 3 / float64(b.targets)
-	unsaturated, err := b.pacedRun(ctx, good, len(good), pace)
+	unsaturated, err := b.pacedRun(ctx, good, len(good), pace, b.paced)
 	if err != nil {
 		return err
 	}
@@ -230,24 +230,36 @@ func (b *bench) rounds(ctx context.Context, good []uuid.UUID) (raw, perSecond fl
 // isolated compares eight good targets with the same eight next to a hanging
 // and a failing one, unsaturated and with more work than can be done.
 func (b *bench) isolated(ctx context.Context, perSecond float64) error {
-	good := b.world.subscribe(b.sinks.urls[:8]...)
-	bad := b.world.subscribe(b.sinks.urls[8]+"/hang", b.sinks.urls[9]+"/fail")
-	both := slices.Concat(good, bad)
 	for _, load := range []struct {
 		name string
 		run  func(subs []uuid.UUID) (latencies, error)
 	}{
-		{"unsaturated", func(subs []uuid.UUID) (latencies, error) { return b.pacedRun(ctx, subs, 8, perSecond/3/8) }},
+		{"unsaturated", func(subs []uuid.UUID) (latencies, error) {
+			return b.pacedRun(ctx, subs, 8, perSecond/3/8, b.paced/time.Duration(b.turns))
+		}},
 		{"saturated", func(subs []uuid.UUID) (latencies, error) { return b.flood(ctx, subs, int(perSecond)) }},
 	} {
-		alone, err := load.run(good)
-		if err != nil {
-			return err
+		var alone, beside latencies
+		good := b.world.subscribe(b.sinks.urls[:8]...)
+		for range b.turns {
+			l, err := load.run(good)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("  alone p50 %.1f p90 %.1f p99 %.1f max %.1f\n", l.at(50), l.at(90), l.at(99), l.at(100))
+			alone = append(alone, l...)
+			// New ones each time: their breakers are still closed.
+			bad := b.world.subscribe(b.sinks.urls[8]+"/hang", b.sinks.urls[9]+"/fail")
+			l, err = load.run(slices.Concat(good, bad))
+			b.world.remove(bad)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("  beside p50 %.1f p90 %.1f p99 %.1f max %.1f\n", l.at(50), l.at(90), l.at(99), l.at(100))
+			beside = append(beside, l...)
 		}
-		beside, err := load.run(both)
-		if err != nil {
-			return err
-		}
+		slices.Sort(alone)
+		slices.Sort(beside)
 		fmt.Printf("isolation %s: eight good targets p50 %.1f ms p99 %.1f ms; beside a hanging and a failing one p50 %.1f ms p99 %.1f ms; p99 ratio %.2f\n",
 			load.name, alone.at(50), alone.at(99), beside.at(50), beside.at(99), beside.at(99)/alone.at(99))
 	}

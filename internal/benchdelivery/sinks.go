@@ -23,8 +23,9 @@ type arrivals map[uuid.UUID][]int64
 // sinkServer is the sinks' side: it answers 204, but for /hang and /fail, and
 // keeps when which event came to a good one.
 type sinkServer struct {
-	mu  sync.Mutex
-	got arrivals
+	mu    sync.Mutex
+	got   arrivals
+	count int
 }
 
 func (s *sinkServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -35,6 +36,12 @@ func (s *sinkServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.got = arrivals{}
 		s.mu.Unlock()
 		_ = json.NewEncoder(w).Encode(got)
+		return
+	case "/count":
+		s.mu.Lock()
+		n := s.count
+		s.mu.Unlock()
+		fmt.Fprint(w, n)
 		return
 	case "/hang":
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -50,6 +57,7 @@ func (s *sinkServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		now := time.Now().UnixNano()
 		s.mu.Lock()
 		s.got[id] = append(s.got[id], now)
+		s.count++
 		s.mu.Unlock()
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -113,16 +121,24 @@ func (p *sinkProcess) stop() {
 }
 
 // arrivals returns what has arrived since the last call.
-func (p *sinkProcess) arrivals(ctx context.Context) (arrivals, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.urls[0]+"/arrivals", nil)
+func (p *sinkProcess) arrivals(ctx context.Context) (a arrivals, err error) {
+	return a, p.get(ctx, "/arrivals", &a)
+}
+
+// count returns how many events have arrived so far.
+func (p *sinkProcess) count(ctx context.Context) (n int, err error) {
+	return n, p.get(ctx, "/count", &n)
+}
+
+func (p *sinkProcess) get(ctx context.Context, path string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.urls[0]+path, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer resp.Body.Close()
-	var a arrivals
-	return a, json.NewDecoder(resp.Body).Decode(&a)
+	return json.NewDecoder(resp.Body).Decode(into)
 }

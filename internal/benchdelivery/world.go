@@ -83,6 +83,15 @@ func (w *world) add(id uuid.UUID, sink string) {
 	}
 }
 
+// remove deletes subscriptions.
+func (w *world) remove(ids []uuid.UUID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range ids {
+		delete(w.subs, id)
+	}
+}
+
 // Targets implements [delivery.Subscriptions].
 func (w *world) Targets(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]schemas.Target, error) {
 	w.mu.Lock()
