@@ -155,28 +155,23 @@ func (c *checker) text(pointer, s string, most int) bool {
 	return false
 }
 
-// schemes are the URL schemes of each protocol and whether they mean TLS.
-var schemes = map[string]map[string]bool{
-	schemas.ProtocolHTTP:  {"http": false, "https": true},
-	schemas.ProtocolAMQP:  {"amqp": false, "amqps": true},
-	schemas.ProtocolSTOMP: {"stomp": false, "stomps": true, "stomp+ssl": true, "tcp": false, "tls": true},
-	schemas.ProtocolNATS:  {"nats": false, "tls": true},
+// schemes are the URL schemes of each protocol.
+var schemes = map[string][]string{
+	schemas.ProtocolHTTP:  {"http", "https"},
+	schemas.ProtocolAMQP:  {"amqp", "amqps"},
+	schemas.ProtocolSTOMP: {"stomp", "stomps", "stomp+ssl"},
+	schemas.ProtocolNATS:  {"nats", "tls", "nats+tls"},
 }
 
-// ProtocolOf is the protocol that goes with a sink's scheme, "" if none does
-// or several do.
+// ProtocolOf is the protocol that goes with a sink's scheme, "" if none does.
 func ProtocolOf(sink string) string {
 	scheme, _, _ := strings.Cut(sink, "://")
-	found := ""
-	for p, s := range schemes {
-		if _, ok := s[strings.ToLower(scheme)]; ok {
-			if found != "" {
-				return ""
-			}
-			found = p
+	for protocol, known := range schemes {
+		if slices.Contains(known, strings.ToLower(scheme)) {
+			return protocol
 		}
 	}
-	return found
+	return ""
 }
 
 func (c *checker) sink(pointer, sink string, spec *schemas.Subscription) {
@@ -202,8 +197,8 @@ func (c *checker) sink(pointer, sink string, spec *schemas.Subscription) {
 	}
 	if !ok {
 		c.refuse("/protocol", "HTTP, AMQP, STOMP or NATS", "is missing, and the scheme %q does not say which it is", clip(u.Scheme))
-	} else if _, ok := known[u.Scheme]; !ok {
-		c.refuse(pointer, "schemes: "+strings.Join(sortedKeys(known), ", "), "the scheme %q is not one of %s", clip(u.Scheme), spec.Protocol)
+	} else if !slices.Contains(known, u.Scheme) {
+		c.refuse(pointer, "schemes: "+strings.Join(known, ", "), "the scheme %q is not one of %s", clip(u.Scheme), spec.Protocol)
 	}
 	if u.User != nil {
 		c.refuse(pointer, "put user and password into sinkcredential, where they are kept sealed", "has credentials in it")
@@ -434,11 +429,11 @@ func (c *checker) config(spec *schemas.Subscription) {
 	switch {
 	case !slices.Contains(modes, k.Mode):
 		c.refuse("/config/mode", "structured, binary, batched or clair", "is %q", clip(k.Mode))
-	case k.Mode == schemas.ModeBatched && spec.Protocol != schemas.ProtocolHTTP:
-		c.refuse("/config/mode", "structured or binary", "batched is for webhooks alone")
+	case (k.Mode == schemas.ModeBatched || k.Mode == schemas.ModeClair) && spec.Protocol != schemas.ProtocolHTTP:
+		c.refuse("/config/mode", "structured or binary", "%s is for webhooks alone", k.Mode)
 	case k.Mode == schemas.ModeClair && k.Granularity != schemas.GranularityUpdate:
 		c.refuse("/config/granularity", "update", "mode clair speaks of whole updates")
-	case k.Mode == schemas.ModeClair && k.BatchSize != 0, k.Mode != schemas.ModeBatched && k.BatchSize != 0:
+	case k.Mode != schemas.ModeBatched && k.BatchSize != 0:
 		c.refuse("/config/batch_size", "batched", "is only for mode batched")
 	}
 	if k.Handshake && spec.Protocol != schemas.ProtocolHTTP {

@@ -89,6 +89,7 @@ func TestEveryProblemIsNamed(t *testing.T) {
 		{`{"config":{"granularity":"day"}}`, "/config/granularity", `is "day"`},
 		{`{"config":{"mode":"clair"}}`, "/config/granularity", "whole updates"},
 		{`{"sink":"nats://n","protocol":"NATS","config":{"mode":"batched"}}`, "/config/mode", "webhooks"},
+		{`{"sink":"nats://n","protocol":"NATS","config":{"mode":"clair","granularity":"update"}}`, "/config/mode", "webhooks"},
 		{`{"sink":"nats://n","protocol":"NATS","config":{"handshake":true}}`, "/config/handshake", "webhooks"},
 	} {
 		spec, err := DecodeSubscription([]byte(tc.body))
@@ -137,7 +138,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 func TestProtocolOf(t *testing.T) {
 	t.Parallel()
 	for sink, want := range map[string]string{
-		"https://x": "HTTP", "HTTP://x": "HTTP", "amqps://x": "AMQP", "stomp+ssl://x": "STOMP", "nats://x": "NATS", "tls://x": "", "x": "",
+		"https://x": "HTTP", "HTTP://x": "HTTP", "amqps://x": "AMQP", "stomp+ssl://x": "STOMP", "nats://x": "NATS", "tls://x": "NATS", "gopher://x": "", "x": "",
 	} {
 		if got := ProtocolOf(sink); got != want {
 			t.Errorf("%s: %q, want %q", sink, got, want)
