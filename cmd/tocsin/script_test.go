@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"tocsin.dev/tocsin/internal/demo/mirror"
 )
 
 func TestMain(m *testing.M) {
@@ -34,9 +36,13 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("XDG_DATA_HOME", e.WorkDir+"/data")
 			e.Setenv("NO_COLOR", "1")
-			return nil
+			m, err := mirror.New()
+			e.Values[mirrorKey{}] = m
+			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"send": send, "mkimage": mkimage},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"send": send, "mkimage": mkimage, "mirror": startMirror, "demoimage": demoImage, "clair": clair,
+		},
 	})
 }
 

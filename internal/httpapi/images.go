@@ -2,8 +2,16 @@ package httpapi
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"tocsin.dev/tocsin/indexer/image"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
 
@@ -24,7 +32,7 @@ func (s *server) registerImages() {
 			return nil, &FieldError{Field: "image", Message: "give either image or manifest"}
 		}
 		list, err := s.Services.Images.Submit(ctx, in.Body)
-		return &accepted{v1.Page[v1.Submitted]{Items: list}}, err
+		return &accepted{v1.Page[v1.Submitted]{Items: list}}, registryError(err)
 	}
 	add(s, post, "/images", "Have an image indexed", publishes, http.StatusAccepted, submit)
 	add(s, post, "/manifests", "Have an image indexed (the same as POST /images)", publishes, http.StatusAccepted, submit)
@@ -103,4 +111,18 @@ func (s *server) registerImages() {
 			p, err := s.Services.Reports.Diff(ctx, in.Prev, in.Cur, in.page())
 			return &body[v1.Page[v1.ImageDiff]]{p}, err
 		})
+}
+
+// registryError says what a registry has to do with an error: it hasn't the
+// image or won't show it, or it does not answer.
+func registryError(err error) error {
+	if e, ok := errors.AsType[*image.Error](err); ok {
+		return &FieldError{Field: "image", Message: strings.TrimPrefix(e.Error(), fmt.Sprintf("image %q: ", e.Ref)), Value: e.Ref}
+	}
+	_, unreachable := errors.AsType[*url.Error](err)
+	_, unwilling := errors.AsType[*transport.Error](err)
+	if unreachable || unwilling {
+		return huma.NewError(http.StatusBadGateway, "the registry does not answer as it should: "+err.Error())
+	}
+	return err
 }
