@@ -96,7 +96,7 @@ func (a *arena) open(ctx context.Context, l *claircore.Layer) (io.ReadCloser, er
 	if digest, ok := blobs.FromURI(l.URI); ok {
 		f, err := a.blobs.Open(digest)
 		if errors.Is(err, blobs.ErrNotFound) {
-			return nil, permanent(l, "it is not in the blob store any more; upload it again")
+			return nil, passing(l, "it is not in this replica's blob store: upload it again, or let the replicas share the directory")
 		}
 		return f, err
 	}

@@ -24,6 +24,9 @@ const (
 	maxArchiveBytes = 1 << 30   // of one Java archive, which is read whole
 	maxRecordBytes  = 128 << 20 // of one file of a package database or the like
 	maxLinkHops     = 255
+	// maxVisits bounds the directory entries that are looked through while
+	// the tree is built. At one to two microseconds each, it is half a minute.
+	maxVisits = 20_000_000
 )
 
 const blockSize = 512
@@ -138,48 +141,91 @@ func tarNumber(field []byte) (int64, bool) {
 	return int64(n), err == nil
 }
 
-// tree keeps count of the file tree that claircore will build.
+// tree keeps count of the file tree that claircore will build, and of the work
+// it will take: for an entry whose directory has no entry of its own, it looks
+// through all children of every directory on the way.
 type tree struct {
 	maxEntries int
 	entries    int
 	bytes      int
-	dirs       map[string]struct{} // known to exist
-	links      map[string]string   // symbolic links and where they lead
+	visits     int
+	children   map[string]int    // by name of everything known, directory or not
+	links      map[string]string // symbolic links and where they lead
 }
 
 func newTree(maxEntries int) *tree {
-	return &tree{maxEntries: maxEntries, dirs: map[string]struct{}{".": {}, "": {}}, links: map[string]string{}}
+	return &tree{maxEntries: maxEntries, children: map[string]int{".": 0}, links: map[string]string{}}
 }
 
 // add counts one entry and the directories it implies.
 func (t *tree) add(h *tar.Header) error {
-	name := path.Join("/", h.Name)[1:]
-	t.count(len(h.Name) + len(h.Linkname))
+	name := inArchive(h.Name)
 	if err := t.loops(name); err != nil {
 		return err
 	}
-	switch h.Typeflag {
-	case tar.TypeSymlink:
+	if h.Typeflag == tar.TypeReg && h.Size > maxFile(name) {
+		return fmt.Errorf("its file %.100q has %d bytes; of its kind at most %d can be looked at", name, h.Size, maxFile(name))
+	}
+	t.count(len(h.Name) + len(h.Linkname))
+	dir := path.Dir(name)
+	if _, known := t.children[dir]; !known {
+		t.walk(dir)
+	}
+	t.put(name)
+	if h.Typeflag == tar.TypeSymlink {
 		to := h.Linkname
 		if !path.IsAbs(to) {
 			to = path.Join(path.Dir(name), to)
 		}
-		t.links[name] = path.Join("/", to)[1:]
-	case tar.TypeDir:
-		t.dirs[name] = struct{}{}
-	default:
-		if limit := maxFile(name); h.Size > limit {
-			return fmt.Errorf("its file %.100q has %d bytes; of its kind at most %d can be looked at", name, h.Size, limit)
-		}
-	}
-	for dir := path.Dir(name); ; dir = path.Dir(dir) {
-		if _, known := t.dirs[dir]; known || t.over() != nil {
-			break
-		}
-		t.dirs[dir] = struct{}{}
-		t.count(len(dir))
+		t.links[name] = inArchive(to)
 	}
 	return t.over()
+}
+
+// inArchive is a name the way tarfs knows it.
+func inArchive(name string) string {
+	if name = path.Join("/", name)[1:]; name == "" {
+		return "."
+	}
+	return name
+}
+
+// put makes a name known, and a child of its directory.
+func (t *tree) put(name string) {
+	if _, known := t.children[name]; known {
+		return
+	}
+	t.children[name] = 0
+	dir := path.Dir(name)
+	if to, ok := t.links[dir]; ok {
+		dir = to
+	}
+	t.children[dir]++
+}
+
+// walk counts the way to a directory that has no entry, which is made unless
+// the way leads through a symbolic link.
+func (t *tree) walk(dir string) {
+	at, linked := ".", false
+	var made []string
+	for part := range strings.SplitSeq(dir, "/") {
+		t.visits += t.children[at]
+		at = path.Join(at, part)
+		if to, ok := t.links[at]; ok {
+			at, linked = to, true
+		} else if _, known := t.children[at]; !known {
+			made = append(made, at)
+		}
+		if t.over() != nil {
+			return
+		}
+	}
+	for _, d := range made {
+		t.count(len(d))
+		if !linked {
+			t.put(d)
+		}
+	}
 }
 
 func (t *tree) count(names int) {
@@ -193,6 +239,8 @@ func (t *tree) over() error {
 		return fmt.Errorf("it has more than the limit of %d entries", t.maxEntries)
 	case t.bytes > t.maxEntries*maxTreePerEntry:
 		return fmt.Errorf("the names in it have more than %d bytes", t.maxEntries*maxTreePerEntry)
+	case t.visits > maxVisits:
+		return errors.New("too many of its directories have no entry of their own")
 	}
 	return nil
 }

@@ -112,6 +112,7 @@ func TestCheckTar(t *testing.T) {
 		"links in a circle":    {archive(t, link("a", "b"), link("b", "c"), link("c", "a"), reg("b", 1)), "in a circle"},
 		"circle in a folder":   {archive(t, link("d/a", "../d/./b"), link("d/b", "/d/a"), reg("d/a", 1)), "in a circle"},
 		"deep names":           {archive(t, deep...), "more than"},
+		"many implied folders": {archive(t, implied(20_000)...), "no entry of their own"},
 		"many files": {archive(t, func() (hs []tar.Header) {
 			for i := range 1001 {
 				hs = append(hs, reg(fmt.Sprint(i), 0))
@@ -121,7 +122,11 @@ func TestCheckTar(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := checkTarOf(t, tc.archive, 1000)
+			limit := 1000
+			if strings.HasPrefix(name, "many implied") {
+				limit = 1_000_000
+			}
+			err := checkTarOf(t, tc.archive, limit)
 			if tc.hint == "" {
 				if err != nil {
 					t.Fatal(err)
@@ -137,6 +142,15 @@ func TestCheckTar(t *testing.T) {
 			}
 		})
 	}
+}
+
+// implied are files in n directories of their own that have no entries.
+func implied(n int) []tar.Header {
+	out := make([]tar.Header, n)
+	for i := range out {
+		out[i] = tar.Header{Name: fmt.Sprintf("%d/f", i), Typeflag: tar.TypeReg}
+	}
+	return out
 }
 
 func TestMaxFile(t *testing.T) {

@@ -50,7 +50,7 @@ var (
 	// ErrTooLarge says that an upload is over the limit for one blob.
 	ErrTooLarge = errors.New("blob is larger than the limit")
 	// ErrFull says that the store has no room for more blobs.
-	ErrFull = errors.New("the blob store is full: raise indexer.blobs.max_total or delete images")
+	ErrFull = errors.New("the blob store is full: raise indexer.max_uploads or delete images")
 	// ErrDigest says that a digest is malformed, or not that of the content.
 	ErrDigest = errors.New("wrong digest")
 )
