@@ -41,17 +41,11 @@ FROM (%s) x
 JOIN tocsin.manifest m ON m.id = x.manifest_id
 WHERE x.flags <> 0`
 
-	// byJoin joins inventories with the affected occurrences; of a few of those,
-	// the index over inventories says who has one.
-	byJoin = `
-  SELECT i.id AS inventory_id, i.manifest_id, sum(a.added) AS added, sum(a.removed) AS removed, sum(a.revised) AS revised,
-    bit_or(a.flags) AS flags, max(a.epss) AS epss
-  FROM tocsin.inventory i
-  CROSS JOIN LATERAL unnest(i.occurrences) AS o (id)
-  JOIN affected_occurrence a ON a.occurrence = o.id
-  WHERE i.current%s
+	// byIndex asks the index over inventories who has each occurrence: its cost
+	// is that of the (occurrence, manifest) pairs it finds.
+	byIndex = sums + `
+  FROM affected_occurrence a JOIN tocsin.inventory i ON i.current AND i.occurrences @> ARRAY[a.occurrence]
   GROUP BY i.id`
-	whoHasOne = ` AND i.occurrences && (SELECT array_agg(occurrence) FROM affected_occurrence)`
 
 	// byLookup reads every inventory once and looks each occurrence up by its
 	// id in arrays, which costs a third of a hash join and needs no grouping.
@@ -64,12 +58,21 @@ WHERE x.flags <> 0`
   ) s
   WHERE i.current`
 
-	// few is up to how many occurrences the index is asked.
-	few = 500
-	// maxSpan bounds the arrays of byLookup, and with them this process's
-	// memory: 12 bytes an id and array, its way to the server included.
-	// Occurrences whose ids lie further apart are joined.
-	maxSpan = 1 << 20
+	// byJoin joins all inventories, for ids too far apart for arrays.
+	byJoin = sums + `
+  FROM (SELECT id, manifest_id, unnest(occurrences) AS occurrence FROM tocsin.inventory WHERE current) i
+  JOIN affected_occurrence a ON a.occurrence = i.occurrence
+  GROUP BY i.id, i.manifest_id`
+
+	sums = `
+  SELECT i.id AS inventory_id, i.manifest_id, sum(a.added) AS added, sum(a.removed) AS removed, sum(a.revised) AS revised,
+    bit_or(a.flags) AS flags, max(a.epss) AS epss`
+
+	// sample is how many inventories are looked at to guess how many pairs there
+	// are; with more than manyHits in one, on average, reading all is cheaper.
+	sample, manyHits = 200, 20
+	// maxSpan bounds the arrays of byLookup.
+	maxSpan = 1 << 25
 )
 
 // expand writes the change's findings and fills affected_manifest, and says
@@ -88,43 +91,47 @@ func (w *work) expand(ctx context.Context, change int64, kind string) (int64, er
 	if _, err := w.exec(ctx, insertAffectedOccurrences, pgx.NamedArgs{"change": change}); err != nil {
 		return 0, fmt.Errorf("affected packages: %w", err)
 	}
-	var a extent
-	err = w.tx.QueryRow(ctx, measureOccurrences).Scan(&a.n, &a.min, &a.max, &a.added, &a.removed, &a.revised, &a.epss)
-	if err != nil {
-		return 0, fmt.Errorf("affected packages: %w", err)
-	}
-	var sums string
-	var args pgx.NamedArgs
-	switch span := int64(a.max) - int64(a.min) + 1; {
-	case a.n <= few:
-		sums = fmt.Sprintf(byJoin, whoHasOne)
-	case span > maxSpan:
-		sums = fmt.Sprintf(byJoin, "")
-	default:
-		if sums, args, err = w.lookup(ctx, a); err != nil {
-			return 0, fmt.Errorf("affected packages: %w", err)
-		}
-	}
 	if _, err := w.exec(ctx, `ANALYZE affected_occurrence`, nil); err != nil {
 		return 0, err
 	}
-	manifests, err := w.exec(ctx, fmt.Sprintf(insertAffectedManifests, sums), args)
+	var a extent
+	err = w.tx.QueryRow(ctx, measureOccurrences, pgx.NamedArgs{"sample": sample}).
+		Scan(&a.min, &a.max, &a.added, &a.removed, &a.revised, &a.epss, &a.hits)
+	if err != nil {
+		return 0, fmt.Errorf("affected packages: %w", err)
+	}
+	from, args := byIndex, pgx.NamedArgs(nil)
+	switch span := int64(a.max) - int64(a.min) + 1; {
+	case a.hits <= manyHits:
+	case span > maxSpan:
+		from = byJoin
+	default:
+		if from, args, err = w.lookup(ctx, a); err != nil {
+			return 0, fmt.Errorf("affected packages: %w", err)
+		}
+	}
+	manifests, err := w.exec(ctx, fmt.Sprintf(insertAffectedManifests, from), args)
 	if err != nil {
 		return 0, fmt.Errorf("affected manifests: %w", err)
 	}
 	return manifests, nil
 }
 
-// extent is what affected_occurrence holds: how many rows, of which ids, and
-// which columns say anything.
+// extent is what affected_occurrence holds: of which ids, which columns say
+// anything, and how many of them an inventory has, by a sample.
 type extent struct {
-	n, min, max                   int32
+	min, max                      int32
 	added, removed, revised, epss bool
+	hits                          float64
 }
 
 const (
 	measureOccurrences = `
-SELECT count(*)::integer, min(occurrence), max(occurrence), bool_or(added > 0), bool_or(removed > 0), bool_or(revised > 0), bool_or(epss >= 0)
+SELECT min(occurrence), max(occurrence), bool_or(added > 0), bool_or(removed > 0), bool_or(revised > 0), bool_or(epss >= 0),
+  (SELECT coalesce(count(h.occurrence)::float8 / nullif(count(DISTINCT o.id), 0), 0)
+   FROM (SELECT s.id, unnest(s.occurrences) AS occurrence
+         FROM (SELECT id, occurrences FROM tocsin.inventory WHERE current ORDER BY id DESC LIMIT @sample) s) o
+   LEFT JOIN affected_occurrence h ON h.occurrence = o.occurrence)
 FROM affected_occurrence`
 	selectAffectedOccurrences = `SELECT occurrence, added, removed, revised, flags, epss FROM affected_occurrence`
 )
@@ -133,7 +140,7 @@ FROM affected_occurrence`
 // nothing costs nothing.
 func (w *work) lookup(ctx context.Context, a extent) (string, pgx.NamedArgs, error) {
 	args := pgx.NamedArgs{"base": a.min - 1}
-	var sums []string
+	var columns []string
 	arrays := make([][]int32, 0, 5)
 	for _, c := range []struct {
 		name, sum string
@@ -143,9 +150,9 @@ func (w *work) lookup(ctx context.Context, a extent) (string, pgx.NamedArgs, err
 		var array []int32
 		switch {
 		case !c.wanted:
-			sums = append(sums, fmt.Sprintf("%d AS %s", c.empty, c.name))
+			columns = append(columns, fmt.Sprintf("%d AS %s", c.empty, c.name))
 		case c.sum != "":
-			sums = append(sums, fmt.Sprintf("coalesce(%s((@%s::integer[])[o.id - @base::integer]), %d) AS %[2]s", c.sum, c.name, c.empty))
+			columns = append(columns, fmt.Sprintf("coalesce(%s((@%s::integer[])[o.id - @base::integer]), %d) AS %[2]s", c.sum, c.name, c.empty))
 			fallthrough
 		default:
 			array = make([]int32, a.max-a.min+1)
@@ -170,5 +177,5 @@ func (w *work) lookup(ctx context.Context, a extent) (string, pgx.NamedArgs, err
 		}
 		return nil
 	})
-	return fmt.Sprintf(byLookup, strings.Join(sums, ", ")), args, err
+	return fmt.Sprintf(byLookup, strings.Join(columns, ", ")), args, err
 }

@@ -18,9 +18,9 @@ func TestRowsAgreeWithEvents(t *testing.T) {
 		packages int
 		prepare  string
 	}{
-		{"few packages", 40, ""},
-		{"many packages", 700, ""},
-		{"many packages with ids far apart", 700, `ALTER TABLE tocsin.occurrence ALTER COLUMN id RESTART WITH 100000000`},
+		{"few packages", 20, ""},
+		{"many packages", 300, ""},
+		{"many packages with ids far apart", 300, `ALTER TABLE tocsin.occurrence ALTER COLUMN id RESTART WITH 100000000`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
