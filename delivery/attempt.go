@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,12 +21,20 @@ import (
 type openTarget struct {
 	sub  Subscription
 	once sync.Once
-	t    Target
-	err  error
+	// t and err are set by once, which sets state.
+	t     Target
+	err   error
+	state atomic.Int32 // targetNew, targetOpen or targetFailed
 
 	users   int  // under the lane's lock
 	dropped bool // no longer the lane's
 }
+
+const (
+	targetNew int32 = iota
+	targetOpen
+	targetFailed
+)
 
 // acquire returns the lane's target for one attempt. The lane is locked.
 func (l *lane) acquire() *openTarget {
@@ -39,7 +48,7 @@ func (l *lane) acquire() *openTarget {
 // letGo ends the use of a target. The lane is locked.
 func (l *lane) letGo(o *openTarget) {
 	o.users--
-	if o.err != nil && l.target == o {
+	if o.state.Load() == targetFailed && l.target == o {
 		l.dropTarget()
 		return
 	}
@@ -60,8 +69,11 @@ func (l *lane) dropTarget() {
 // obey lowers the lane's rate to what the target itself asks for. The lane is
 // locked.
 func (l *lane) obey(o *openTarget) {
+	if o != l.target || o.state.Load() != targetOpen {
+		return
+	}
 	t, ok := o.t.(Limited)
-	if !ok || o != l.target {
+	if !ok {
 		return
 	}
 	if r := rate.Limit(t.Rate()); r > 0 && r < l.limiter.Limit() {
@@ -70,7 +82,7 @@ func (l *lane) obey(o *openTarget) {
 }
 
 func (l *lane) closeUnused(o *openTarget) {
-	if !o.dropped || o.users > 0 || o.t == nil {
+	if !o.dropped || o.users > 0 || o.state.Load() != targetOpen {
 		return
 	}
 	l.q.workers.Go(func() {
@@ -197,12 +209,15 @@ func (l *lane) deliver(target *openTarget, messages []Message) (out Outcome) {
 	target.once.Do(func() {
 		// A panic must leave an error behind, for those who wait.
 		target.err = errors.New("the target was not opened")
+		target.state.Store(targetFailed)
 		opener, ok := l.q.o.Openers[target.sub.Protocol]
 		if !ok {
 			target.err = Failed(ClassInvalid, fmt.Errorf("protocol %q is not supported", target.sub.Protocol))
 			return
 		}
-		target.t, target.err = opener.Open(ctx, target.sub)
+		if target.t, target.err = opener.Open(ctx, target.sub); target.err == nil {
+			target.state.Store(targetOpen)
+		}
 	})
 	if target.err != nil {
 		return Failure(target.err)

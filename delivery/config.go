@@ -44,6 +44,9 @@ func fromConfig(c schemas.SubscriptionConfig) Config {
 		Mode: ContentMode(c.Mode), BatchSize: c.BatchSize, Handshake: c.Handshake,
 	}
 	if r := c.Retry; r != nil {
+		if r.Schedule != nil {
+			out.Schedule = []time.Duration{}
+		}
 		for _, d := range r.Schedule {
 			out.Schedule = append(out.Schedule, time.Duration(d))
 		}

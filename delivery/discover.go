@@ -26,7 +26,8 @@ WITH RECURSIVE waiting AS (
 )
 SELECT w.subscription_id,
   (extract(epoch FROM greatest(w.next_attempt_at, l.not_before) - clock_timestamp()) * 1000000)::bigint,
-  r.id, coalesce(r.lease_until <= clock_timestamp(), false)
+  r.id, coalesce(r.lease_until <= clock_timestamp(), false),
+  (SELECT count(*) FROM tocsin.replica WHERE lease_until > clock_timestamp())
 FROM waiting w
 LEFT JOIN tocsin.lane l ON l.subscription_id = w.subscription_id
 LEFT JOIN tocsin.replica r ON r.id = l.owner`
@@ -186,15 +187,17 @@ func (q *Queue) lookUp(ctx context.Context) ([]due, error) {
 		return nil, err
 	}
 	var (
-		all []due
-		d   due
-		us  int64
+		all      []due
+		d        due
+		us       int64
+		replicas int64
 	)
-	_, err = pgx.ForEachRow(rows, []any{&d.id, &us, &d.owner, &d.late}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&d.id, &us, &d.owner, &d.late, &replicas}, func() error {
 		d.in = time.Duration(us) * time.Microsecond
 		all = append(all, d)
 		return nil
 	})
+	q.replicas.Store(max(replicas, 1))
 	return all, err
 }
 

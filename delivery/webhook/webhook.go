@@ -67,6 +67,9 @@ func transport(dial delivery.DialFunc) *http.Transport {
 	}
 }
 
+// Close ends the shared connections that are idle, at the end of a process.
+func (o *Opener) Close() { o.shared.CloseIdleConnections() }
+
 // target is one subscription's sink. It is safe for concurrent use.
 type target struct {
 	transport *http.Transport
