@@ -360,46 +360,6 @@ func (l *Log) DeleteSubscription(ctx context.Context, owner, id string) error {
 	})
 }
 
-const setState = `
-UPDATE tocsin.subscription SET state = @state, reason = '', version = version + 1
-WHERE id = @id AND deleted_at IS NULL AND (@owner = '' OR owner = @owner) AND state = ANY(@from)`
-
-// PauseSubscription holds deliveries back; they gather until it is resumed. A
-// disabled subscription is ErrConflict.
-func (l *Log) PauseSubscription(ctx context.Context, owner, id string) (schemas.Subscription, error) {
-	return l.setState(ctx, owner, id, schemas.StatePaused, schemas.StateActive)
-}
-
-// ResumeSubscription delivers what gathered while the subscription was paused.
-// One that was disabled is matched again from now on; what it missed, Select
-// finds.
-func (l *Log) ResumeSubscription(ctx context.Context, owner, id string) (schemas.Subscription, error) {
-	return l.setState(ctx, owner, id, schemas.StateActive, schemas.StatePaused, schemas.StateDisabled)
-}
-
-func (l *Log) setState(ctx context.Context, owner, id, state string, from ...string) (schemas.Subscription, error) {
-	u, err := uuid.Parse(id)
-	if err != nil {
-		return schemas.Subscription{}, fmt.Errorf("subscription %s: %w", clip(id), ErrNotFound)
-	}
-	tag, err := l.Pool.Exec(ctx, setState, pgx.NamedArgs{"id": u, "owner": owner, "state": state, "from": from})
-	if err != nil {
-		return schemas.Subscription{}, fmt.Errorf("notifier: set subscription %s: %w", state, err)
-	}
-	s, err := l.GetSubscription(ctx, owner, id)
-	if err == nil && tag.RowsAffected() == 0 && s.State != state {
-		return s, fmt.Errorf("subscription %s is %s; resume it first: %w", id, s.State, ErrConflict)
-	}
-	l.wakeDelivery()
-	return s, err
-}
-
-func (l *Log) wakeDelivery() {
-	if l.Waker != nil {
-		l.Waker.Wake(WakeDelivery)
-	}
-}
-
 // compiled is a stored subscription, compiled.
 func (l *Log) compiled(ctx context.Context, id uuid.UUID) (*subscriber, error) {
 	spec, err := one(ctx, l.Pool, subscriptionByID, "", id.String())
@@ -411,35 +371,4 @@ func (l *Log) compiled(ctx context.Context, id uuid.UUID) (*subscriber, error) {
 		return nil, fmt.Errorf("notifier: the filters of subscription %s do not compile: %s", id, problems[0].Detail)
 	}
 	return s, nil
-}
-
-// PingSubscription sends a test event to a subscription alone, whatever its
-// filters, and returns the event's id.
-func (l *Log) PingSubscription(ctx context.Context, owner, id string) (string, error) {
-	s, err := l.GetSubscription(ctx, owner, id)
-	if err != nil {
-		return "", err
-	}
-	if s.State == schemas.StateDisabled {
-		return "", fmt.Errorf("subscription %s is disabled; resume it first: %w", id, ErrConflict)
-	}
-	r, err := l.newRecord(ctx, schemas.TypePing, "", schemas.Extensions{}, schemas.Ping{
-		Subscription: s.ID, Message: "This is a test. Had this been a vulnerability, you would know by now.",
-	})
-	if err != nil {
-		return "", err
-	}
-	r.scope = &scope{Subscription: s.ID}
-	err = pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
-		if err := r.insert(ctx, tx); err != nil {
-			return err
-		}
-		return l.enqueue(ctx, tx, []schemas.Owed{{EventID: r.id, SubscriptionID: uuid.MustParse(s.ID)}})
-	})
-	if err != nil {
-		return "", err
-	}
-	l.metrics.events.WithLabelValues(r.Type).Inc()
-	l.wakeDelivery()
-	return r.ID, nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -118,7 +119,8 @@ func (l *Log) stored(ctx context.Context, id uuid.UUID, text []byte) *subscriber
 func (l *Log) subscriber(id uuid.UUID, spec schemas.Subscription) (*subscriber, []filter.Problem) {
 	filters := spec.Filters
 	if spec.Source != "" {
-		filters = append([]schemas.Filter{{Exact: map[string]string{"source": spec.Source}}}, filters...)
+		// Last, so that the others keep their pointers.
+		filters = append(slices.Clone(filters), schemas.Filter{Exact: map[string]string{"source": spec.Source}})
 	}
 	set, problems := l.compiler.Compile(filters)
 	if problems != nil {

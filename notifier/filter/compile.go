@@ -26,6 +26,7 @@ type Limits struct {
 	Nodes      int           // filter expressions in all; default 256
 	Depth      int           // nesting of all, any and not; default 16
 	Length     int           // bytes of one sql or cel expression or one value; default 4096
+	Total      int           // bytes of all expressions and values; default 16 KiB
 	Cost       uint64        // of one cel evaluation, in cel-go's units; default 1,000,000
 	Timeout    time.Duration // of one cel evaluation; default 100 ms
 	Attributes map[string]Kind
@@ -35,6 +36,7 @@ func (l Limits) defaults() Limits {
 	l.Nodes = cmp.Or(l.Nodes, 256)
 	l.Depth = cmp.Or(l.Depth, 16)
 	l.Length = cmp.Or(l.Length, 4096)
+	l.Total = cmp.Or(l.Total, 16<<10)
 	l.Cost = cmp.Or(l.Cost, 1_000_000)
 	l.Timeout = cmp.Or(l.Timeout, 100*time.Millisecond)
 	if l.Attributes == nil {
@@ -132,6 +134,7 @@ type builder struct {
 	*Compiler
 	problems []Problem
 	nodes    int
+	total    int
 }
 
 func (b *builder) refuse(pointer, hint, detail string, args ...any) node {
@@ -226,6 +229,12 @@ func (b *builder) fits(s, at string) bool {
 	}
 	if len(s) > b.limits.Length {
 		b.refuse(at, "split it into several filters", "%d bytes, over the limit of %d", len(s), b.limits.Length)
+		return false
+	}
+	if b.total += len(s); b.total > b.limits.Total {
+		if b.total-len(s) <= b.limits.Total {
+			b.refuse(at, "make several subscriptions of it", "the filters have more than %d bytes in all", b.limits.Total)
+		}
 		return false
 	}
 	return true

@@ -153,6 +153,13 @@ func TestTooManyAndTooDeep(t *testing.T) {
 	if _, p := c.Compile(many); len(p) != 1 || !strings.Contains(p[0].Detail, "more than 256") {
 		t.Errorf("a thousand filters: %v", p)
 	}
+	large := make([]schemas.Filter, 100)
+	for i := range large {
+		large[i] = schemas.Filter{CEL: strings.Repeat(" ", 3000) + "true"}
+	}
+	if _, p := c.Compile(large); len(p) != 1 || p[0].Pointer != "/5/cel" || !strings.Contains(p[0].Detail, "more than 16384 bytes") {
+		t.Errorf("300 KB of expressions: %v", p)
+	}
 	deep := one
 	for range 1000 {
 		inner := deep
