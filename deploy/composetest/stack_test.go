@@ -93,14 +93,16 @@ func up(t *testing.T, config string) *stack {
 		}
 		return path
 	}
+	project := fmt.Sprintf("tocsintest%d", os.Getpid())
+	// An image of its own, so that nobody's "tocsin" is replaced.
 	override := write("override.yml", fmt.Sprintf(`services:
   tocsin:
+    image: %s
     extra_hosts: ["host.docker.internal:host-gateway"]
     volumes:
       - %q
-`, write("tocsin.yaml", config)+":/etc/tocsin/tocsin.yaml:ro"))
+`, project, write("tocsin.yaml", config)+":/etc/tocsin/tocsin.yaml:ro"))
 
-	project := fmt.Sprintf("tocsintest%d", os.Getpid())
 	api, nats := freePort(t), freePort(t)
 	s := &stack{
 		t: t, root: root, api: fmt.Sprintf("http://127.0.0.1:%d", api), nats: fmt.Sprintf("nats://127.0.0.1:%d", nats),
@@ -116,6 +118,11 @@ func up(t *testing.T, config string) *stack {
 		t.Fatal(err)
 	}
 	t.Logf("image built in %v", time.Since(start).Round(time.Second))
+	// What earlier runs left of the build stage; this run's is the cache of the next.
+	if out, err := exec.CommandContext(t.Context(), "docker", "image", "prune", "-f", "--filter", "label="+standInLabel,
+		"--filter", "until="+start.Format(time.RFC3339)).CombinedOutput(); err != nil {
+		t.Errorf("docker image prune: %v: %s", err, out)
+	}
 	start = time.Now()
 	if _, err := s.run(t.Context(), "up", "-d", "--wait", "--wait-timeout", "180"); err != nil {
 		t.Fatal(err)
@@ -134,6 +141,9 @@ func (s *stack) down(project string) {
 	}
 	if _, err := s.run(ctx, "down", "-v", "--remove-orphans", "--timeout", "20"); err != nil {
 		s.t.Error(err)
+	}
+	if out, err := exec.CommandContext(ctx, "docker", "image", "rm", "-f", project).CombinedOutput(); err != nil {
+		s.t.Errorf("docker image rm: %v: %s", err, out)
 	}
 	for _, kind := range [][]string{{"ps", "-aq"}, {"volume", "ls", "-q"}, {"network", "ls", "-q"}} {
 		out, err := exec.CommandContext(ctx, "docker", append(kind, "--filter", "label=com.docker.compose.project="+project)...).Output()
