@@ -71,8 +71,9 @@ WHERE x.flags <> 0`
 	// sample is how many inventories are looked at to guess how many pairs there
 	// are; with more than manyHits in one, on average, reading all is cheaper.
 	sample, manyHits = 200, 20
-	// maxSpan bounds the arrays of byLookup.
-	maxSpan = 1 << 25
+	// maxSpan bounds the arrays of byLookup, and with them this process's
+	// memory: 12 bytes an id and array, its way to the server included.
+	maxSpan = 1 << 20
 )
 
 // expand writes the change's findings and fills affected_manifest, and says
