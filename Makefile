@@ -23,12 +23,14 @@ build: ## Build bin/tocsin
 
 .PHONY: test
 test: ## Run the tests with the race detector; PKGS=./delivery/... for some, TESTFLAGS='-run X -v' for how
+	@deploy/setup.sh postgresql rabbitmq-server activemq
 	@begin=$$(date +%s); code=0; \
 	$(WITH_POSTGRES) $(GO) test -race -shuffle=on -timeout 30m $(TESTFLAGS) $(PKGS) || code=$$?; \
 	echo "tests took $$(( $$(date +%s) - begin )) s"; exit $$code
 
 .PHONY: test-quick
 test-quick: ## Run the tests without the race detector and with fewer random cases
+	@deploy/setup.sh postgresql rabbitmq-server activemq
 	@begin=$$(date +%s); code=0; \
 	$(WITH_POSTGRES) $(GO) test -short -shuffle=on -timeout 15m $(TESTFLAGS) $(PKGS) || code=$$?; \
 	echo "tests took $$(( $$(date +%s) - begin )) s"; exit $$code
@@ -44,6 +46,7 @@ lint: ## Check form, vet, and run staticcheck; govulncheck where its database ca
 
 .PHONY: demo
 demo: build ## Index an image, change a feed, see the signed event arrive; KEEP=1 stays up
+	@deploy/setup.sh postgresql
 	bin/tocsin demo
 
 .PHONY: compose-test
