@@ -3,7 +3,8 @@ package schemas
 import "embed"
 
 // Files are the JSON Schemas of all events, each named TYPE.json, the AsyncAPI
-// document asyncapi.json, and one example of each event under examples.
+// document asyncapi.json, the OpenAPI document openapi.json (made by package
+// internal/httpapi), and one example of each event under examples.
 //
 //go:generate go run ./internal/generate
 //go:embed *.json examples/*.json

@@ -126,7 +126,7 @@ func TestFilesAreWhatTheTypesSay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := map[string]bool{"asyncapi.json": true, "examples": true}
+	known := map[string]bool{"asyncapi.json": true, "openapi.json": true, "examples": true}
 	for _, typ := range Types {
 		known[typ+".json"] = true
 	}

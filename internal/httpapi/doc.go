@@ -6,4 +6,6 @@
 // every error is an RFC 9457 problem that names the field at fault and never
 // holds a secret. It keeps no state of its own but the count of bad tokens per
 // address. What it answers comes from the services handed to New.
+//
+//go:generate go test -count=1 -run ^TestOpenAPIDocument$ . -update
 package httpapi

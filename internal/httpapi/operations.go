@@ -48,7 +48,6 @@ func operation(method, path, summary string, scopes []access.Scope, status int) 
 		Method: method, Path: "/api/v1" + path, Summary: summary, Tags: []string{tag},
 		OperationID:   operationID(method, path),
 		DefaultStatus: status, MaxBodyBytes: maxBody, BodyReadTimeout: bodyTimeout,
-		Errors:     []int{400, 401, 403, 404, 409, 422, 429, 500, 503},
 		Metadata:   map[string]any{scopeKey: scopes},
 		Extensions: map[string]any{"x-scope": scopes},
 		Security:   []map[string][]string{{"token": {}}},

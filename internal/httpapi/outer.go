@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -31,11 +32,34 @@ func (s *server) outer(next http.Handler) http.Handler {
 					problem(rec, http.StatusInternalServerError, "something went wrong on the server; its log says more")
 				}
 			}
+			s.requests.WithLabelValues(route(r), knownMethod(r.Method), strconv.Itoa(rec.status)).Observe(s.Now().Sub(start).Seconds())
 			s.Log.DebugContext(r.Context(), "request", "request", id, "method", r.Method, "path", r.URL.Path,
 				"status", rec.status, "bytes", rec.bytes, "duration", s.Now().Sub(start), "remote", remoteHost(r))
 		}()
 		next.ServeHTTP(rec, r)
 	})
+}
+
+// route is the pattern that a request matched, so that there are only as many
+// as there are patterns.
+func route(r *http.Request) string {
+	_, path, found := strings.Cut(r.Pattern, " ")
+	if !found {
+		path = r.Pattern
+	}
+	if path == "/" || path == "" {
+		return "none"
+	}
+	return path
+}
+
+// knownMethod bounds the methods that become labels.
+func knownMethod(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions:
+		return m
+	}
+	return "other"
 }
 
 // bodyLimit leaves Clair's API its own, larger bounds.

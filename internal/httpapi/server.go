@@ -11,6 +11,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
 
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
@@ -45,14 +46,17 @@ type Options struct {
 	// MaxUpload bounds an uploaded layer or archive, in bytes; 0 means 16 GiB.
 	MaxUpload int64
 	Version   v1.Version
-	Log       *slog.Logger
-	Now       func() time.Time // nil: time.Now
+	// Registerer takes the metrics of requests; nil for none.
+	Registerer prometheus.Registerer
+	Log        *slog.Logger
+	Now        func() time.Time // nil: time.Now
 }
 
 type server struct {
 	Options
-	api huma.API
-	mux *http.ServeMux
+	api      huma.API
+	mux      *http.ServeMux
+	requests *prometheus.HistogramVec
 }
 
 // New returns the whole HTTP interface: /api/v1, /openapi.json and
@@ -68,7 +72,14 @@ func New(o Options) http.Handler {
 		o.Now = time.Now
 	}
 	s := &server{Options: o, mux: http.NewServeMux()}
-	s.api = humago.New(s.mux, config(o.Version.Version))
+	s.requests = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "tocsin_http_request_seconds", Help: "Time to answer a request, by route, method and status.",
+		Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5, 30, 120},
+	}, []string{"route", "method", "status"})
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(s.requests)
+	}
+	s.api = humago.New(s.mux, config())
 	s.api.UseMiddleware(s.authorize)
 	s.registerImages()
 	s.registerJobs()
@@ -104,7 +115,7 @@ func Serve(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-func config(version string) huma.Config {
+func config() huma.Config {
 	jsonFormat := huma.Format{
 		Marshal: func(w io.Writer, v any) error {
 			e := json.NewEncoder(w)
@@ -118,7 +129,7 @@ func config(version string) huma.Config {
 			OpenAPI: "3.1.0",
 			Info: &huma.Info{
 				Title:       "Tocsin",
-				Version:     version,
+				Version:     "v1",
 				Description: "Which of your images did a vulnerability update touch, and who is told. Lists are paged by cursor; errors are RFC 9457 problems.",
 			},
 			Components: &huma.Components{

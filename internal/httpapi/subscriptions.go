@@ -12,7 +12,7 @@ type subscriptionBody = body[schemas.Subscription]
 
 func (s *server) registerSubscriptions() {
 	subs := s.Services.Subscriptions
-	// guarded answers for the service being absent, once for all of these.
+	// guard answers for the service being absent.
 	guard := func() error {
 		if subs == nil {
 			return absent("the notifier")
@@ -66,25 +66,25 @@ func (s *server) registerSubscriptions() {
 		return &body[v1.DryRun]{d}, err
 	})
 
-	// one registers an operation on one subscription.
-	one := func(method, path, summary string, do func(ctx context.Context, owner, id string) (schemas.Subscription, error)) {
+	// one registers an operation on one subscription. The method is taken when
+	// it is called: the service may be absent.
+	type method = func(ctx context.Context, owner, id string) (schemas.Subscription, error)
+	one := func(verb, path, summary string, do func() method) {
 		scopes := subscribe
-		if method == get {
+		if verb == get {
 			scopes = sees
 		}
-		add(s, method, "/subscriptions/{id}"+path, summary, scopes, 0, func(ctx context.Context, in *IDParam) (*subscriptionBody, error) {
+		add(s, verb, "/subscriptions/{id}"+path, summary, scopes, 0, func(ctx context.Context, in *IDParam) (*subscriptionBody, error) {
 			if err := guard(); err != nil {
 				return nil, err
 			}
-			sub, err := do(ctx, principal(ctx).Sees(), in.ID)
+			sub, err := do()(ctx, principal(ctx).Sees(), in.ID)
 			return &subscriptionBody{sub}, err
 		})
 	}
-	if subs != nil {
-		one(get, "", "One subscription", subs.Get)
-		one(post, "/pause", "Hold its deliveries", subs.Pause)
-		one(post, "/resume", "Deliver again; also ends a disabled state", subs.Resume)
-	}
+	one(get, "", "One subscription", func() method { return subs.Get })
+	one(post, "/pause", "Hold its deliveries", func() method { return subs.Pause })
+	one(post, "/resume", "Deliver again; also ends a disabled state", func() method { return subs.Resume })
 
 	type replaceIn struct {
 		IDParam
