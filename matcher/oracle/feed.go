@@ -146,9 +146,9 @@ func (f *feed) next(g *gen, others []*feed) *Update {
 		}
 		f.vulns = nil
 	default:
-		for range g.between(1, 4) {
+		for range g.between(2, 6) {
 			switch {
-			case len(f.vulns) == 0 || g.chance(4):
+			case len(f.vulns) == 0 || g.chance(6):
 				f.add(g)
 			case f.anonymous && g.chance(3):
 				f.copyFrom(g, pick(g, others))

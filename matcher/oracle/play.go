@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
+	"sync"
 
 	"github.com/quay/claircore"
 
@@ -28,11 +30,11 @@ type Mismatch struct {
 type Coverage struct {
 	Scenarios, Updates, Events int
 	Added, Removed, Revised    map[string]int
-	// Standing findings were there before and after an update, unchanged.
-	Standing int
 	// InFlight counts manifests indexed while an update had not been worked
-	// through yet, Chained updates not the first since the last run.
-	InFlight, Chained, Reindexed int
+	// through yet, Together those at the same time as one was, Between those
+	// of them that came after one update and before the next. Chained counts
+	// updates that were not the first since the engine had caught up.
+	InFlight, Together, Between, Chained, Reindexed int
 }
 
 func newCoverage() Coverage {
@@ -47,8 +49,9 @@ func (c *Coverage) Merge(o Coverage) {
 	c.Scenarios += o.Scenarios
 	c.Updates += o.Updates
 	c.Events += o.Events
-	c.Standing += o.Standing
 	c.InFlight += o.InFlight
+	c.Together += o.Together
+	c.Between += o.Between
 	c.Chained += o.Chained
 	c.Reindexed += o.Reindexed
 	for _, p := range []struct{ to, from map[string]int }{{c.Added, o.Added}, {c.Removed, o.Removed}, {c.Revised, o.Revised}} {
@@ -71,7 +74,6 @@ type play struct {
 	pending     []*pendingUpdate
 	// current is the report each indexed manifest has now.
 	current map[int32]int
-	updates int
 
 	events map[schemas.ChangeKey][]byte
 }
@@ -82,6 +84,14 @@ type pendingUpdate struct {
 	ref    string
 	update *Update
 	diffs  []Difference // by report
+	now    []Findings   // by report, after it
+}
+
+// arrival is a manifest that was indexed while pending updates were worked
+// through: from the one numbered after on, it has the report.
+type arrival struct {
+	id            int32
+	report, after int
 }
 
 // Play plays a scenario. Mismatches are what it is about; an error is a
@@ -100,6 +110,8 @@ func (w *World) Play(ctx context.Context, s *Scenario) ([]Mismatch, Coverage, er
 	for i, step := range s.Steps {
 		var err error
 		switch {
+		case step.Index != nil && step.Process:
+			err = p.together(ctx, i, *step.Index)
 		case step.Index != nil:
 			err = p.index(ctx, i, *step.Index)
 		case step.Update != nil:
@@ -121,37 +133,51 @@ func (p *play) mismatch(step int, digest, format string, a ...any) {
 	p.wrong = append(p.wrong, Mismatch{Seed: p.s.Seed, Step: step, Digest: digest, Text: fmt.Sprintf(format, a...)})
 }
 
-// index hands a report over. Its event must count what libvuln said when the
-// engine last caught up: what came since, a later event will tell.
+// index hands a report over while nothing else happens.
 func (p *play) index(ctx context.Context, step, report int) error {
-	r := p.s.Reports[report]
-	id, err := p.World.index(ctx, r)
+	m, err := p.register(ctx, p.s.Reports[report])
 	if err != nil {
 		return err
 	}
-	if _, again := p.current[id]; again {
-		p.coverage.Reindexed++
-	}
-	p.current[id] = report
-	if len(p.pending) > 0 {
-		p.coverage.InFlight++
+	if err := p.engine.Indexed(ctx, m, p.s.Reports[report]); err != nil {
+		return fmt.Errorf("index: %w", err)
 	}
 	indexed, changes, _ := p.recorder.take()
 	if len(changes) > 0 {
-		p.mismatch(step, r.Hash.String(), "indexing announced %d changes", len(changes))
+		p.mismatch(step, m.Digest, "indexing announced %d changes", len(changes))
 	}
+	p.arrived(step, m.ID, report, indexed)
+	return nil
+}
+
+// arrived holds a manifest's indexed event against libvuln and says how many of
+// the pending updates the engine had worked through by then. The event must
+// count what libvuln said at that moment: what comes after, later events tell.
+func (p *play) arrived(step int, id int32, report int, indexed []indexedEvent) (after int) {
+	r := p.s.Reports[report]
+	if _, again := p.current[id]; again {
+		p.coverage.Reindexed++
+	}
+	if len(p.pending) > 0 {
+		p.coverage.InFlight++
+	}
+	p.current[id] = report
 	if len(indexed) != 1 {
 		p.mismatch(step, r.Hash.String(), "indexing announced %d indexed events, want 1", len(indexed))
-		return nil
+		return 0
 	}
-	want := bySeverity(p.worked[report])
-	if got := indexed[0].Data.Vulnerabilities; got != want {
-		p.mismatch(step, r.Hash.String(), "indexed event counts %+v\n    libvuln counts %+v:\n%s", got, want, p.worked[report])
+	after = indexed[0].after
+	known := p.worked[report]
+	if after > 0 {
+		known = p.pending[after-1].now[report]
+	}
+	if got, want := indexed[0].Data.Vulnerabilities, bySeverity(known); got != want {
+		p.mismatch(step, r.Hash.String(), "indexed event counts %+v\n    libvuln counts %+v:\n%s", got, want, known)
 	}
 	if got := indexed[0].Data.Packages; got != len(r.Packages) {
 		p.mismatch(step, r.Hash.String(), "indexed event counts %d packages, want %d", got, len(r.Packages))
 	}
-	return nil
+	return after
 }
 
 // bySeverity counts findings as an indexed event does: one for each
@@ -178,7 +204,7 @@ func (p *play) update(ctx context.Context, step int, u *Update) error {
 	if err != nil {
 		return err
 	}
-	pu := &pendingUpdate{step: step, ref: ref.String(), update: u}
+	pu := &pendingUpdate{step: step, ref: ref.String(), update: u, now: after}
 	for i := range after {
 		pu.diffs = append(pu.diffs, difference(p.now[i], after[i]))
 	}
@@ -187,7 +213,6 @@ func (p *play) update(ctx context.Context, step int, u *Update) error {
 	}
 	p.pending = append(p.pending, pu)
 	p.now = after
-	p.updates++
 	p.coverage.Updates++
 	return nil
 }
@@ -198,6 +223,38 @@ func (p *play) process(ctx context.Context) error {
 		return fmt.Errorf("process updates: %w", err)
 	}
 	_, changes, completed := p.recorder.take()
+	return p.settle(ctx, maps.Clone(p.current), nil, changes, completed)
+}
+
+// together lets the engine catch up while a manifest is indexed. Whichever
+// comes first, the manifest must be told of every update once: in its indexed
+// event or in one of its own.
+func (p *play) together(ctx context.Context, step, report int) error {
+	m, err := p.register(ctx, p.s.Reports[report])
+	if err != nil {
+		return err
+	}
+	before := maps.Clone(p.current)
+	var wg sync.WaitGroup
+	var processed, indexing error
+	wg.Go(func() { processed = p.engine.ProcessUpdates(ctx) })
+	wg.Go(func() { indexing = p.engine.Indexed(ctx, m, p.s.Reports[report]) })
+	wg.Wait()
+	if err := errors.Join(processed, indexing); err != nil {
+		return fmt.Errorf("index and process updates: %w", err)
+	}
+	indexed, changes, completed := p.recorder.take()
+	p.coverage.Together++
+	after := p.arrived(step, m.ID, report, indexed)
+	if after > 0 && after < len(p.pending) {
+		p.coverage.Between++
+	}
+	return p.settle(ctx, before, &arrival{m.ID, report, after}, changes, completed)
+}
+
+// settle holds the events about all pending updates against libvuln. current
+// is the report each manifest had before.
+func (p *play) settle(ctx context.Context, current map[int32]int, a *arrival, changes []change, completed []schemas.UpdateCompleted) error {
 	byRef := map[string]change{}
 	for _, c := range changes {
 		if _, twice := byRef[c.update.Ref]; twice {
@@ -205,24 +262,26 @@ func (p *play) process(ctx context.Context) error {
 		}
 		byRef[c.update.Ref] = c
 	}
-	done := map[string]schemas.UpdateCompleted{}
-	for _, c := range completed {
-		done[c.Update.Ref] = c
+	if len(completed) != len(p.pending) {
+		p.mismatch(-1, "", "%d updates were announced as completed, want %d", len(completed), len(p.pending))
 	}
-	for _, pu := range p.pending {
+	for i, pu := range p.pending {
+		if a != nil && a.after == i {
+			current[a.id] = a.report
+		}
 		c, announced := byRef[pu.ref]
 		delete(byRef, pu.ref)
-		fin, ok := done[pu.ref]
-		if !ok {
-			p.mismatch(pu.step, "", "update was not announced as completed")
-		}
-		if ok && fin.Manifests != len(c.rows) {
-			p.mismatch(pu.step, "", "update completed with %d manifests, but %d have events", fin.Manifests, len(c.rows))
+		switch {
+		case i >= len(completed):
+		case completed[i].Update.Ref != pu.ref:
+			p.mismatch(pu.step, "", "update %s was announced as completed in the place of %s", completed[i].Update.Ref, pu.ref)
+		case completed[i].Manifests != len(c.rows):
+			p.mismatch(pu.step, "", "update completed with %d manifests, but %d have events", completed[i].Manifests, len(c.rows))
 		}
 		if announced && c.update.Updater != pu.update.Updater {
 			p.mismatch(pu.step, "", "update of %s announced as of %s", pu.update.Updater, c.update.Updater)
 		}
-		if err := p.compare(ctx, pu, c); err != nil {
+		if err := p.compare(ctx, pu, c, current); err != nil {
 			return err
 		}
 	}
@@ -233,8 +292,9 @@ func (p *play) process(ctx context.Context) error {
 	return nil
 }
 
-// compare holds one update's events against what libvuln says it changed.
-func (p *play) compare(ctx context.Context, pu *pendingUpdate, c change) error {
+// compare holds one update's events against what libvuln says it changed about
+// the reports that the manifests had.
+func (p *play) compare(ctx context.Context, pu *pendingUpdate, c change, current map[int32]int) error {
 	var keys []schemas.ChangeKey
 	for _, row := range c.rows {
 		keys = append(keys, schemas.ChangeKey{ChangeID: c.id, ManifestID: row.ManifestID, InventoryID: row.InventoryID, NamingID: row.NamingID})
@@ -258,7 +318,7 @@ func (p *play) compare(ctx context.Context, pu *pendingUpdate, c change) error {
 		}
 		p.events[keys[i]] = raw
 		p.coverage.Events++
-		report, known := p.current[row.ManifestID]
+		report, known := current[row.ManifestID]
 		if !known {
 			p.mismatch(pu.step, data.Manifest.Digest, "event about a manifest of another scenario")
 			continue
@@ -277,9 +337,9 @@ func (p *play) compare(ctx context.Context, pu *pendingUpdate, c change) error {
 		}
 		got[row.ManifestID] = announced(data)
 	}
-	for id, report := range p.current {
+	for id, report := range current {
 		want := pu.diffs[report]
-		p.count(want, pu)
+		p.count(want)
 		digest := p.s.Reports[report].Hash.String()
 		d, told := got[id]
 		if told && want.empty() {
@@ -332,7 +392,7 @@ func disagree(want, got Findings) string {
 
 // count notes what a difference puts to the test, by the ecosystem in the name
 // of the package.
-func (p *play) count(d Difference, pu *pendingUpdate) {
+func (p *play) count(d Difference) {
 	for _, part := range []struct {
 		to map[string]int
 		f  Findings
@@ -348,7 +408,7 @@ func (p *play) reread(ctx context.Context) error {
 	if err := p.engine.CollectGarbage(ctx); err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
 	}
-	for key, was := range maps.All(p.events) {
+	for key, was := range p.events {
 		datas, err := p.engine.RenderChanges(ctx, []schemas.ChangeKey{key}, 0)
 		if err != nil {
 			return fmt.Errorf("render again: %w", err)
@@ -376,7 +436,11 @@ func (s *Scenario) Describe(m Mismatch) string {
 		switch {
 		case step.Index != nil:
 			r := s.Reports[*step.Index]
-			fmt.Fprintf(&b, "  step %d: index %s\n", i, r.Hash)
+			meanwhile := ""
+			if step.Process {
+				meanwhile = " while the engine catches up"
+			}
+			fmt.Fprintf(&b, "  step %d: index %s%s\n", i, r.Hash, meanwhile)
 			reports[r.Hash.String()] = r
 		case step.Update != nil:
 			kind := "full"

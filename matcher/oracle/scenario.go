@@ -18,7 +18,8 @@ type Scenario struct {
 	Steps   []Step
 }
 
-// Step is one thing that happens: exactly one field is set.
+// Step is one thing that happens: one field is set, or Index and Process, which
+// then happen at the same time.
 type Step struct {
 	// Index is the position in Reports of what is indexed now.
 	Index *int
@@ -99,7 +100,7 @@ const (
 func generateSteps(g *gen, kinds []ecosystem, reports []*claircore.IndexReport) []Step {
 	var feeds []*feed
 	anonymous := g.chance(8)
-	for i := range g.between(1, 3) {
+	for i := range pick(g, []int{1, 1, 2, 2, 3}) {
 		f := &feed{updater: fmt.Sprintf("updater%d-%s", i, g.tag), anonymous: anonymous}
 		f.kinds = []ecosystem{kinds[i%len(kinds)], pick(g, kinds)}
 		feeds = append(feeds, f)
@@ -109,14 +110,26 @@ func generateSteps(g *gen, kinds []ecosystem, reports []*claircore.IndexReport) 
 	}
 
 	var steps []Step
-	updates, indexed := 0, 0
-	process := func() { steps = append(steps, Step{Process: true}) }
+	updates, waiting, indexed := 0, 0, 0
+	process := func() {
+		s := Step{Process: true}
+		if i := indexed; waiting > 0 && indexed < len(reports) && g.chance(2) {
+			s.Index = &i
+			indexed++
+		}
+		steps = append(steps, s)
+		waiting = 0
+	}
 	update := func() {
 		f := pick(g, feeds)
 		steps = append(steps, Step{Update: f.next(g, feeds)})
 		updates++
+		waiting++
 	}
 	index := func() {
+		if indexed == len(reports) {
+			return
+		}
 		i := indexed
 		steps = append(steps, Step{Index: &i})
 		indexed++
@@ -133,7 +146,7 @@ func generateSteps(g *gen, kinds []ecosystem, reports []*claircore.IndexReport) 
 	}
 	for enough := g.between(minUpdates, maxUpdates); updates < enough && len(steps) < maxSteps; {
 		switch {
-		case indexed < len(reports) && g.chance(5):
+		case g.chance(6):
 			index()
 		case g.chance(3):
 			process()

@@ -106,28 +106,31 @@ SELECT id, known FROM m`
 const nameSQL = `
 INSERT INTO tocsin.naming (manifest_id, names) VALUES (@manifest, @names) RETURNING id`
 
-// index hands an index report to the engine, as the indexer does, and returns
-// the manifest's id.
-func (w *World) index(ctx context.Context, r *claircore.IndexReport) (int32, error) {
+// register tells the database of a manifest, as the indexer does.
+func (w *World) register(ctx context.Context, r *claircore.IndexReport) (matcher.Manifest, error) {
 	m := matcher.Manifest{Digest: r.Hash.String(), Names: []string{"registry.example/app:1"}, IndexerState: "oracle"}
 	if err := w.pool.QueryRow(ctx, registerSQL, pgx.NamedArgs{"digest": m.Digest}).Scan(&m.ID, &m.Reindexed); err != nil {
-		return 0, fmt.Errorf("register a manifest: %w", err)
+		return m, fmt.Errorf("register a manifest: %w", err)
 	}
 	if err := w.pool.QueryRow(ctx, nameSQL, pgx.NamedArgs{"manifest": m.ID, "names": m.Names}).Scan(&m.NamingID); err != nil {
-		return 0, fmt.Errorf("name a manifest: %w", err)
+		return m, fmt.Errorf("name a manifest: %w", err)
 	}
-	if err := w.engine.Indexed(ctx, m, r); err != nil {
-		return 0, fmt.Errorf("index: %w", err)
-	}
-	return m.ID, nil
+	return m, nil
 }
 
 // recorder is the announcer of a world: it keeps what is announced.
 type recorder struct {
 	mu        sync.Mutex
-	indexed   []schemas.IndexedEvent
+	indexed   []indexedEvent
 	changes   []change
 	completed []schemas.UpdateCompleted
+}
+
+// indexedEvent is one call of ManifestIndexed. The engine's barrier puts it
+// before or after a change, and after says how many had come first.
+type indexedEvent struct {
+	schemas.IndexedEvent
+	after int
 }
 
 // change is one call of ManifestsChanged.
@@ -146,7 +149,7 @@ type affected struct {
 	Fixable                 bool
 }
 
-func (r *recorder) take() (indexed []schemas.IndexedEvent, changes []change, completed []schemas.UpdateCompleted) {
+func (r *recorder) take() (indexed []indexedEvent, changes []change, completed []schemas.UpdateCompleted) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	indexed, changes, completed = r.indexed, r.changes, r.completed
@@ -158,7 +161,7 @@ func (r *recorder) take() (indexed []schemas.IndexedEvent, changes []change, com
 func (r *recorder) ManifestIndexed(_ context.Context, _ pgx.Tx, ev schemas.IndexedEvent) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.indexed = append(r.indexed, ev)
+	r.indexed = append(r.indexed, indexedEvent{ev, len(r.completed)})
 	return nil
 }
 
