@@ -145,6 +145,9 @@ func (l *Log) enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.Owed) error
 	if len(owed) == 0 {
 		return nil
 	}
+	if l.Enqueuer == nil {
+		return fmt.Errorf("notifier: %d deliveries and no queue for them", len(owed))
+	}
 	if err := l.Enqueuer.Enqueue(ctx, tx, owed); err != nil {
 		return fmt.Errorf("notifier: enqueue %d deliveries: %w", len(owed), err)
 	}

@@ -186,6 +186,20 @@ func TestFitKeepsTheMostSevereOfAllLists(t *testing.T) {
 	}
 }
 
+func TestFitShortensWhatWouldLeaveNoRoom(t *testing.T) {
+	t.Parallel()
+	text, err := fit(schemas.VulnerabilitiesChanged{Added: []schemas.Finding{
+		{ID: "one", NormalizedSeverity: "High", Description: strings.Repeat("ä", 100_000)}, {ID: "two", NormalizedSeverity: "Low"},
+	}}, 8<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got schemas.VulnerabilitiesChanged
+	if err := json.Unmarshal(text, &got); err != nil || len(got.Added) != 2 || !got.Truncated || !strings.HasSuffix(got.Added[0].Description, "ä…") {
+		t.Errorf("%d bytes, %d findings, %v", len(text), len(got.Added), err)
+	}
+}
+
 func TestSelectAndDryRun(t *testing.T) {
 	t.Parallel()
 	now := time.Now().Add(-3 * time.Hour)
