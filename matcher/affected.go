@@ -56,11 +56,12 @@ const (
 	expandAliases = `
 SELECT DISTINCT unnest(tocsin.aliases(x.id)) FROM (` + rowsCalled + `) x`
 
-	// rowsCalled finds rows by name, also where more words follow it, and by
-	// alias.
+	// rowsCalled finds rows by name, by name with more words after it, as some
+	// feeds write, and by alias. '!' is what follows a space.
 	rowsCalled = `
-  SELECT v.id FROM unnest(@ids::text[]) AS q (id)
-  JOIN public.vuln v ON v.name = q.id OR v.name LIKE replace(replace(replace(q.id, '\', '\\'), '%', '\%'), '_', '\_') || ' %'
+  SELECT v.id FROM unnest(@ids::text[]) AS q (id) JOIN public.vuln v ON v.name = q.id
+  UNION
+  SELECT v.id FROM unnest(@ids::text[]) AS q (id) JOIN public.vuln v ON v.name ~>=~ (q.id || ' ') AND v.name ~<~ (q.id || '!')
   UNION
   SELECT va.vulnerability FROM unnest(@ids::text[]) AS q (id)
   JOIN public.alias_namespace n ON n.namespace = split_part(q.id, '-', 1)

@@ -245,3 +245,28 @@ func TestEventsReadTheSameAfterGarbageCollection(t *testing.T) {
 		t.Errorf("%d operations are left, want the retained 2", n)
 	}
 }
+
+// claircore commits an operation and then lets reports see it; a process that
+// dies in between leaves reports behind.
+func TestReportsSeeWhatHasBeenAnnounced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	m := w.index("web", deb("bash", "5.2", "bash"))
+	w.update("debian", debVuln("CVE-1", "bash", ""))
+	w.update("debian", debVuln("CVE-1", "bash", ""), debVuln("CVE-2", "bash", ""))
+	const unseen = `
+WITH o AS (INSERT INTO update_operation (updater, fingerprint, kind) VALUES ('debian', 'x', 'vulnerability') RETURNING id)
+INSERT INTO uo_vuln (uo, vuln) SELECT o.id, v.id FROM o, vuln v WHERE v.name = 'CVE-2'`
+	if _, err := w.pool.Exec(t.Context(), unseen); err != nil {
+		t.Fatal(err)
+	}
+	w.process()
+	w.expect("web debian: +CVE-1@bash", "web debian: +CVE-2@bash", "web debian: -CVE-1@bash")
+	r, err := w.engine.Report(t.Context(), claircore.MustParseDigest(m.Digest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fs := r.Findings(); len(fs) != 1 || fs[0].ID != "CVE-2" {
+		t.Errorf("the report has %+v", fs)
+	}
+}

@@ -29,7 +29,7 @@ func (e *Engine) ProcessUpdates(ctx context.Context) error {
 		case err != nil && f == nil:
 			return errors.Join(append(errs, err)...)
 		case f == nil:
-			return errors.Join(errs...)
+			return errors.Join(append(errs, e.refreshLatest(ctx))...)
 		case err != nil:
 			failed[*f] = true
 			e.metrics.changes.WithLabelValues(f.kind, "failed").Inc()
@@ -40,6 +40,28 @@ func (e *Engine) ProcessUpdates(ctx context.Context) error {
 		}
 	}
 	return errors.Join(append(errs, ctx.Err())...)
+}
+
+const (
+	// isStale tells whether an operation is missing from the view that reports
+	// are made by.
+	isStale = `
+SELECT EXISTS (
+  SELECT FROM (SELECT DISTINCT ON (updater) id, kind FROM public.update_operation ORDER BY updater, id DESC) o
+  WHERE o.kind = 'vulnerability' AND NOT EXISTS (SELECT FROM public.latest_update_operations l WHERE l.id = o.id)
+)`
+	refreshView = `REFRESH MATERIALIZED VIEW CONCURRENTLY public.latest_update_operations`
+)
+
+// refreshLatest makes reports see what has been announced. claircore does so
+// after it has committed an operation, and forgets if it dies in between.
+func (e *Engine) refreshLatest(ctx context.Context) error {
+	var stale bool
+	if err := e.pool.QueryRow(ctx, isStale).Scan(&stale); err != nil || !stale {
+		return err
+	}
+	_, err := e.pool.Exec(ctx, refreshView)
+	return err
 }
 
 // advance does the oldest step of a feed that has not failed, in one
