@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +56,26 @@ func TestRecordedIsIndexed(t *testing.T) {
 		if img := r.wait(t, d); img.State != StateIndexed || r.records(d) != 1 {
 			t.Errorf("%s is %s: %s", d, img.State, img.Reason)
 		}
+	}
+}
+
+// An attempt that ends between claircore's report and the inventory is made up
+// for, without fetching anything again.
+func TestReportedIsRecorded(t *testing.T) {
+	t.Parallel()
+	content := tarOf(t, alpineWith("musl", "1"))
+	var fetched atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fetched.Add(1)
+		w.Write(content)
+	}))
+	t.Cleanup(srv.Close)
+	r := newPlace(t).newRig(t, nil)
+	r.fail = errors.New("the database went away")
+	r.run(t)
+	got := r.submit(t, Request{Manifest: &Manifest{Digest: digestOf([]byte("m")), Layers: []Layer{{Digest: digestOf(content), URI: srv.URL}}}})
+	if img := r.wait(t, got.Digest); img.State != StateIndexed || img.Packages != 1 || r.records(got.Digest) != 1 || fetched.Load() != 1 {
+		t.Errorf("image is %s with %d packages, recorded %d times, fetched %d times: %s", img.State, img.Packages, r.records(got.Digest), fetched.Load(), img.Reason)
 	}
 }
 

@@ -32,6 +32,10 @@ type locker struct {
 var _ libindex.LockSource = (*locker)(nil)
 
 const (
+	// A lock is idle for as long as an index takes; a server may be set to end
+	// idle transactions sooner.
+	stayIdleSQL = `SET LOCAL idle_in_transaction_session_timeout = 0`
+
 	lockSQL    = `SELECT pg_advisory_xact_lock(@key)`
 	tryLockSQL = `SELECT pg_try_advisory_xact_lock(@key)`
 )
@@ -76,6 +80,9 @@ func (l *locker) lock(parent context.Context, key string, take func(context.Cont
 		return fail(err)
 	}
 	tx, err := conn.Begin(parent)
+	if err == nil {
+		_, err = tx.Exec(parent, stayIdleSQL)
+	}
 	if err == nil {
 		err = take(parent, tx, lockKey(key))
 	}

@@ -40,6 +40,7 @@ type rig struct {
 
 	mu       sync.Mutex
 	recorded []Indexed
+	fail     error // what Indexed answers once
 }
 
 // place is what replicas share.
@@ -136,7 +137,14 @@ func (r *rig) run(t *testing.T) *rig {
 
 // Indexed and Forget do to the rows what the matcher's engine does.
 func (r *rig) Indexed(ctx context.Context, m Indexed, report *claircore.IndexReport) error {
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	r.mu.Lock()
+	err := r.fail
+	r.fail = nil
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		var inventory int64
 		if err := tx.QueryRow(ctx, `UPDATE tocsin.manifest
 			SET state = 'indexed', reason = '', inventory_id = coalesce(inventory_id, 0) + 1, indexer_state = @state, indexed_at = now(), updated_at = now()

@@ -25,8 +25,8 @@ const (
 	maxRecordBytes  = 128 << 20 // of one file of a package database or the like
 	maxLinkHops     = 255
 	// maxVisits bounds the directory entries that are looked through while
-	// the tree is built. At one to two microseconds each, it is half a minute.
-	maxVisits = 20_000_000
+	// the tree is built. At about a microsecond each, it is a few minutes.
+	maxVisits = 200_000_000
 )
 
 const blockSize = 512
