@@ -58,7 +58,14 @@ type addresses struct {
 	NATS          string `json:"nats"`
 }
 
+// newServer is a server with Postgres and NATS of its own.
 func newServer(t *testing.T, config string) *server {
+	t.Helper()
+	return newServerOn(t, "nats: {listen: \"127.0.0.1:0\"}\n"+config)
+}
+
+// newServerOn is a server whose configuration says where Postgres and NATS are.
+func newServerOn(t *testing.T, config string) *server {
 	t.Helper()
 	bin, err := buildBinary()
 	if err != nil {
@@ -69,7 +76,7 @@ func newServer(t *testing.T, config string) *server {
 		t.Fatal(err)
 	}
 	s := &server{t: t, bin: bin, dir: dir, config: filepath.Join(dir, "tocsin.yaml")}
-	base := fmt.Sprintf("listen: 127.0.0.1:0\nintrospection: 127.0.0.1:0\ndata_dir: %s\nnats: {listen: \"127.0.0.1:0\"}\n"+
+	base := fmt.Sprintf("listen: 127.0.0.1:0\nintrospection: 127.0.0.1:0\ndata_dir: %s\n"+
 		"delivery: {allow_networks: [127.0.0.0/8]}\nindexer: {allow_networks: [127.0.0.0/8]}\n", filepath.Join(dir, "data"))
 	if err := os.WriteFile(s.config, []byte(base+config), 0o600); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,9 @@
+package e2e
+
+import (
+	"testing"
+
+	"tocsin.dev/tocsin/internal/postgres/postgrestest"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
