@@ -9,10 +9,12 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/quay/claircore"
-	"github.com/quay/claircore/datastore/postgres"
+	ccpostgres "github.com/quay/claircore/datastore/postgres"
 	"github.com/quay/claircore/indexer"
 	"github.com/quay/claircore/libindex"
 	"github.com/quay/claircore/libvuln/updates"
+
+	"tocsin.dev/tocsin/internal/postgres"
 )
 
 // claircoreWay times claircore's own answer to the same question, with what
@@ -31,18 +33,24 @@ func claircoreWay(ctx context.Context, pool *pgxpool.Pool, limit time.Duration) 
 		return 0, 0, err
 	}
 	defer os.RemoveAll(dir)
+	// What libindex is given, it closes.
+	own, err := postgres.Open(ctx, pool.Config().ConnString(), postgres.WithMaxConns(20))
+	if err != nil {
+		return 0, 0, err
+	}
 	offline := &http.Client{Transport: offline{}}
 	lib, err := libindex.New(ctx, &libindex.Options{
-		Store: postgres.NewIndexerStore(pool), Locker: updates.NewLocalLockSource(),
+		Store: ccpostgres.NewIndexerStore(own), Locker: updates.NewLocalLockSource(),
 		FetchArena: libindex.NewRemoteFetchArena(offline, dir), Ecosystems: []*indexer.Ecosystem{},
 	}, offline)
 	if err != nil {
+		own.Close()
 		return 0, 0, err
 	}
 	defer lib.Close(context.WithoutCancel(ctx))
 
 	start := time.Now()
-	diff, err := postgres.NewMatcherStore(pool).GetUpdateDiff(ctx, ops[0].ref, ops[1].ref)
+	diff, err := ccpostgres.NewMatcherStore(pool).GetUpdateDiff(ctx, ops[0].ref, ops[1].ref)
 	if err != nil {
 		return 0, 0, err
 	}

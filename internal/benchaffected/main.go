@@ -52,6 +52,7 @@ func main() {
 	flag.BoolVar(&o.explain, "explain", false, "print the plans of the slowest statements")
 	child := flag.Bool("child", false, "be the measured process; for the benchmark itself")
 	flag.Parse()
+	slog.SetDefault(quiet) // claircore's
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var err error
@@ -161,11 +162,11 @@ func bench(ctx context.Context, o options) error {
 	}
 	fmt.Printf("affected n=%d v=%d pairs=%d join_s=%s tocsin_s=%s claircore_s=%s peak_rss_mb=%d statements=%d\n",
 		o.manifests, o.vulns, pairs, seconds(join), seconds(r.Elapsed), clair, r.PeakRSS>>20, r.Statements)
-	return check(ctx, pool, pairs, r)
+	return check(ctx, pool, pairs)
 }
 
 // check compares what Tocsin wrote with what the join counted.
-func check(ctx context.Context, pool *pgxpool.Pool, pairs int64, r *result) error {
+func check(ctx context.Context, pool *pgxpool.Pool, pairs int64) error {
 	var added, manifests, deliveries int64
 	if err := pool.QueryRow(ctx, writtenSQL).Scan(&added, &manifests, &deliveries); err != nil {
 		return err
