@@ -6,8 +6,11 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,6 +39,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("XDG_DATA_HOME", e.WorkDir+"/data")
 			e.Setenv("NO_COLOR", "1")
+			e.Vars = append(e.Vars, goEnvironment()...) // the demo builds its image
 			m, err := mirror.New()
 			e.Values[mirrorKey{}] = m
 			return err
@@ -45,6 +49,22 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// goEnvironment is where the Go toolchain keeps things: a script has no home.
+var goEnvironment = sync.OnceValue(func() []string {
+	names := []string{"GOCACHE", "GOMODCACHE", "GOPROXY", "GONOSUMDB", "GOSUMDB", "GOFLAGS"}
+	out, err := exec.Command("go", append([]string{"env"}, names...)...).Output()
+	if err != nil {
+		return nil // the demo says what is missing
+	}
+	var vars []string
+	for i, v := range strings.Split(strings.TrimRight(string(out), "\n"), "\n") {
+		if i < len(names) {
+			vars = append(vars, names[i]+"="+v)
+		}
+	}
+	return vars
+})
 
 var listening = regexp.MustCompile(`Listening on (http://\S+)`)
 
