@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 	"time"
 
@@ -71,9 +70,11 @@ func (s *Service) work(ctx context.Context, job jobs.Job) error {
 	if err := json.Unmarshal(job.Payload, &req); err != nil {
 		return jobs.Permanent(fmt.Errorf("payload: %w", err))
 	}
-	chosen, err := choose(s.sets, []string{job.Key})
+	// Also a set that this process would not have started: another replica,
+	// whose configuration is newer, did.
+	chosen, err := choose(s.known, []string{job.Key})
 	if err != nil {
-		return jobs.Permanent(fmt.Errorf("%w (updaters.sets of this process enables %s)", err, strings.Join(setNames(s.sets), ", ")))
+		return jobs.Permanent(err)
 	}
 	set := chosen[0]
 	mine, err := s.record.claim(ctx, set.Name, job.ID, req.Manual, req.After)
