@@ -2,10 +2,12 @@ package app
 
 import (
 	"context"
+	"errors"
 
 	"github.com/quay/claircore"
 
 	"tocsin.dev/tocsin/indexer"
+	"tocsin.dev/tocsin/internal/jobs"
 	"tocsin.dev/tocsin/matcher"
 )
 
@@ -14,10 +16,14 @@ import (
 type recorder struct{ engine *matcher.Engine }
 
 func (r *recorder) Indexed(ctx context.Context, m indexer.Indexed, report *claircore.IndexReport) error {
-	return r.engine.Indexed(ctx, matcher.Manifest{
+	err := r.engine.Indexed(ctx, matcher.Manifest{
 		ID: m.ID, Digest: m.Digest, Names: m.Names, Labels: m.Labels, NamingID: m.NamingID, IndexerState: m.IndexerState,
 		Reindexed: m.Reindexed, Warnings: m.Warnings, Force: m.Force,
 	}, report)
+	if errors.Is(err, matcher.ErrTooManyPackages) {
+		return jobs.Permanent(err) // another attempt finds as many
+	}
+	return err
 }
 
 func (r *recorder) Forget(ctx context.Context, manifestID int32) error {

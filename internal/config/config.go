@@ -205,7 +205,7 @@ func Default() Config {
 			KeepDone: days(7), KeepFailed: days(30),
 		},
 		Indexer: Indexer{
-			Concurrency: 2, MaxLayers: 500, MaxLayerSize: 4 << 30, MaxUnpackedSize: 16 << 30, MaxEntries: 1_000_000, MaxUploads: 64 << 30,
+			Concurrency: 2, MaxLayers: 500, MaxLayerSize: 4 << 30, MaxUnpackedSize: 16 << 30, MaxEntries: 500_000, MaxUploads: 64 << 30,
 			LayerTimeout: Duration(20 * time.Minute), StallTimeout: Duration(30 * time.Second),
 			IndexTimeout: Duration(time.Hour), ResolveTimeout: Duration(time.Minute),
 		},
