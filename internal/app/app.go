@@ -174,11 +174,7 @@ func (a *App) database(ctx context.Context, life *lifecycle) (*pgxpool.Pool, err
 			return nil, err
 		}
 	}
-	options := []postgres.Option{postgres.WithApplicationName("tocsin")}
-	if n := a.config.Database.MaxConns; n > 0 {
-		options = append(options, postgres.WithMaxConns(n))
-	}
-	pool, err := postgres.Open(ctx, url, options...)
+	pool, err := postgres.Open(ctx, url, postgres.WithApplicationName("tocsin"), postgres.WithMaxConns(a.config.Database.MaxConns))
 	if err != nil {
 		return nil, err
 	}

@@ -150,7 +150,7 @@ func (a *App) newJobs(pool *pgxpool.Pool, b *bus.Bus, onFailed func(context.Cont
 	j := a.config.Jobs
 	policy := jobs.Policy{MaxAttempts: j.MaxAttempts, MinBackoff: j.MinBackoff.Std(), MaxBackoff: j.MaxBackoff.Std()}
 	return jobs.New(pool, b, jobs.Options{
-		Policies: map[string]jobs.Policy{indexer.JobKind: indexer.JobPolicy, updater.Kind: policy},
+		Policies: map[string]jobs.Policy{indexer.JobKind: policy, updater.Kind: policy},
 		KeepDone: j.KeepDone.Std(), KeepFailed: j.KeepFailed.Std(), OnFailed: onFailed, Logger: a.log, Registerer: a.registry,
 	})
 }
