@@ -242,13 +242,13 @@ func (l *lane) conclude(c Config, results []result, done func(error)) {
 		switch {
 		case r.unready:
 			// Still due: the next look at the queue finds it.
-			delete(l.held, r.row.id)
+			l.putBack(r.row)
 			l.pauseFor(time.Second)
 		case r.left:
-			delete(l.held, r.row.id)
+			l.putBack(r.row)
 			l.discard()
 		case r.out.Class == ClassCanceled && !r.begun.IsZero():
-			delete(l.held, r.row.id) // the lane is ending
+			l.putBack(r.row) // the lane is ending
 		default:
 			settle = append(settle, settled(l, c, r))
 		}

@@ -16,15 +16,15 @@ const (
 	// whatever each has waiting.
 	discoverSQL = `
 WITH RECURSIVE waiting AS (
-  (SELECT subscription_id, next_attempt_at FROM tocsin.queue ORDER BY subscription_id, next_attempt_at LIMIT 1)
+  (SELECT subscription_id, next_attempt_at, id FROM tocsin.queue ORDER BY subscription_id, next_attempt_at, id LIMIT 1)
   UNION ALL
-  SELECT n.subscription_id, n.next_attempt_at
+  SELECT n.subscription_id, n.next_attempt_at, n.id
   FROM waiting w CROSS JOIN LATERAL (
-    SELECT q.subscription_id, q.next_attempt_at FROM tocsin.queue q
+    SELECT q.subscription_id, q.next_attempt_at, q.id FROM tocsin.queue q
     WHERE q.subscription_id > w.subscription_id
-    ORDER BY q.subscription_id, q.next_attempt_at LIMIT 1) n
+    ORDER BY q.subscription_id, q.next_attempt_at, q.id LIMIT 1) n
 )
-SELECT w.subscription_id,
+SELECT w.subscription_id, w.next_attempt_at, w.id,
   (extract(epoch FROM greatest(w.next_attempt_at, l.not_before) - clock_timestamp()) * 1000000)::bigint,
   r.id, coalesce(r.lease_until <= clock_timestamp(), false),
   (SELECT count(*) FROM tocsin.replica WHERE lease_until > clock_timestamp())
@@ -63,20 +63,19 @@ RETURNING l.subscription_id, l.token, l.breaker, l.opens, l.failing_since`
 // that nobody owns to the others.
 const leftToOthers = 250 * time.Millisecond
 
-// gather is the shortest time between two looks at the queue.
-const gather = 5 * time.Millisecond
-
 // due is what discovery found out about one subscription.
 type due struct {
 	id    uuid.UUID
-	in    time.Duration // until its first delivery is due
+	first place         // of its first delivery
+	in    time.Duration // until that is due
 	owner *uuid.UUID    // the replica that has the lane, if any
 	late  bool          // the owner's lease has run out
 }
 
-// discoveries looks for due work until ctx ends: on a hint, when the earliest
-// known delivery becomes due, and every poll interval. It takes at most about
-// a quarter of one connection's time.
+// discoveries looks for due work until ctx ends. A hint makes the lanes of
+// this replica read on from where they were; the whole queue is looked at then
+// too, when the earliest delivery known becomes due, and every poll interval,
+// but for at most a quarter of the time.
 func (q *Queue) discoveries(ctx, life context.Context) {
 	var hints <-chan struct{}
 	if q.o.Waker != nil {
@@ -84,6 +83,7 @@ func (q *Queue) discoveries(ctx, life context.Context) {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var rest time.Time // no look at the whole queue before
 	for {
 		select {
 		case <-ctx.Done():
@@ -93,6 +93,7 @@ func (q *Queue) discoveries(ctx, life context.Context) {
 				hints = nil
 				continue
 			}
+			q.nudge()
 		case <-q.kick:
 		case <-timer.C:
 		}
@@ -100,20 +101,40 @@ func (q *Queue) discoveries(ctx, life context.Context) {
 			timer.Reset(q.o.Poll)
 			continue
 		}
-		begun := time.Now()
-		next, err := q.discover(ctx, life)
-		if err != nil && ctx.Err() == nil {
-			q.log.WarnContext(ctx, "delivery queue not read", slog.Any("error", err))
-			next = q.o.Poll
+		if wait := time.Until(rest); wait > 0 {
+			timer.Reset(wait)
+		} else {
+			begun := time.Now()
+			next, err := q.discover(ctx, life)
+			if err != nil && ctx.Err() == nil {
+				q.log.WarnContext(ctx, "delivery queue not read", slog.Any("error", err))
+				next = q.o.Poll
+			}
+			took := time.Since(begun)
+			q.metrics.discover.Observe(took.Seconds())
+			rest = begun.Add(min(4*took, q.o.Poll))
+			timer.Reset(min(max(next, 0), q.o.Poll))
 		}
-		took := time.Since(begun)
-		q.metrics.discover.Observe(took.Seconds())
-		timer.Reset(min(max(next, 0), q.o.Poll))
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(min(max(3*took, gather), q.o.Poll)):
+		case <-time.After(q.gather()):
 		}
+	}
+}
+
+// gather is how long hints are gathered: the longer the more lanes there are
+// to read on.
+func (q *Queue) gather() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return 4*time.Millisecond + time.Duration(len(q.lanes))*30*time.Microsecond
+}
+
+// nudge makes every lane of this replica read on.
+func (q *Queue) nudge() {
+	for _, l := range q.owned() {
+		l.nudge()
 	}
 }
 
@@ -135,7 +156,7 @@ func (q *Queue) discover(ctx, life context.Context) (next time.Duration, err err
 	var (
 		free         []uuid.UUID
 		mine, others int
-		ready        []*lane
+		ready        = map[*lane]place{}
 	)
 	q.mu.Lock()
 	unseen := map[uuid.UUID]time.Time{}
@@ -148,7 +169,7 @@ func (q *Queue) discover(ctx, life context.Context) (next time.Duration, err err
 		switch _, parked := q.parked[d.id]; {
 		case l != nil:
 			mine++
-			ready = append(ready, l)
+			ready[l] = d.first
 		case parked:
 		case d.owner != nil && *d.owner != self && !d.late:
 			others++
@@ -162,8 +183,8 @@ func (q *Queue) discover(ctx, life context.Context) (next time.Duration, err err
 	}
 	q.unseen = unseen
 	q.mu.Unlock()
-	for _, l := range ready {
-		l.poke()
+	for l, first := range ready {
+		l.poke(first)
 	}
 	busy := mine + others + len(free)
 	if share := q.share(busy); mine > share+share/2+1 {
@@ -192,7 +213,7 @@ func (q *Queue) lookUp(ctx context.Context) ([]due, error) {
 		us       int64
 		replicas int64
 	)
-	_, err = pgx.ForEachRow(rows, []any{&d.id, &us, &d.owner, &d.late, &replicas}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&d.id, &d.first.at, &d.first.id, &us, &d.owner, &d.late, &replicas}, func() error {
 		d.in = time.Duration(us) * time.Microsecond
 		all = append(all, d)
 		return nil
@@ -276,7 +297,7 @@ func (q *Queue) claim(ctx, life context.Context, free []uuid.UUID, mine, busy in
 			q.lanes[c.id] = l
 			q.metrics.lanes.Inc()
 			q.mu.Unlock()
-			l.poke()
+			l.nudge()
 		}
 	}
 	return nil

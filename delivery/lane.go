@@ -58,8 +58,9 @@ type lane struct {
 	running  int       // workers
 	first    bool      // the worker that every lane may have is among them
 	settling int       // deliveries on their way to be settled
-	place    place     // how far the queue was read since rescan
-	rescan   time.Time // when to read it from the start again
+	place    place     // how far the queue was read
+	tail     bool      // that was all there was
+	looked   time.Time // when an ordered lane last looked whether its head still waits
 	pause    time.Time
 	timer    *time.Timer
 	idle     time.Time // since when there is nothing to do; zero while there is
@@ -84,12 +85,23 @@ func limiter(c Config) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(c.Rate), max(c.Burst, 1))
 }
 
-// poke says that the queue holds due deliveries for the lane.
-func (l *lane) poke() {
+// nudge says that the queue may hold due deliveries for the lane.
+func (l *lane) nudge() {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.more = true
-	l.mu.Unlock()
-	l.pump()
+	l.pumpLocked()
+}
+
+// poke says which delivery is the first one due in the lane's queue.
+func (l *lane) poke(first place) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.more = true
+	if _, held := l.held[first.id]; !held && first.at.Before(l.place.at.Add(-overlap)) {
+		l.place = place{} // it was committed late, or let go: from the start
+	}
+	l.pumpLocked()
 }
 
 // pump does what can be done now: fetch, start workers, end.
@@ -143,8 +155,9 @@ func (l *lane) fetchLocked() {
 	if !l.more || l.fetching || l.blocked || l.pause.After(now) || len(l.held) >= maxHeld || !l.q.mayAct() {
 		return
 	}
-	if l.sub.Config.Ordered && l.running == 0 && len(l.buf) > 0 && l.buf[0].due.After(now) {
+	if l.sub.Config.Ordered && l.running == 0 && len(l.buf) > 0 && l.buf[0].due.After(now) && now.Sub(l.looked) > time.Second {
 		// The head waits, and may have been dropped or made due meanwhile.
+		l.looked = now
 		l.discard()
 	}
 	want := l.buffer()
@@ -152,25 +165,36 @@ func (l *lane) fetchLocked() {
 		return
 	}
 	f := fetch{lane: l, id: l.id, limit: want, after: l.place, ordered: l.sub.Config.Ordered}
-	if l.place == (place{}) || now.After(l.rescan) {
-		// From the start are the ones already held, too.
-		f.after, f.limit = place{}, want+len(l.held)
-		l.rescan = now.Add(rescanAfter)
+	if l.tail || l.place == (place{}) {
+		// Some of the ones already held come again.
+		f.limit += len(l.held)
+		if l.place != (place{}) {
+			f.after = place{at: l.place.at.Add(-overlap)}
+		}
 	}
 	l.fetching, l.more = true, false
 	l.q.fetches.ask(f)
 }
 
-// rescanAfter is how long a lane with a backlog reads on from where it was:
-// what was committed late, with an earlier place in the queue, waits as long.
-const rescanAfter = time.Second
+// overlap is how far before the place it has come to a lane reads again: what
+// was committed later than that after its moment is found by the next look at
+// the whole queue.
+const overlap = time.Second
 
 // discard empties the buffer; what was in it is still in the queue.
 func (l *lane) discard() {
 	for _, r := range l.buf {
-		delete(l.held, r.id)
+		l.putBack(r)
 	}
-	l.buf, l.more, l.stale, l.place = nil, true, l.fetching, place{}
+	l.buf, l.more, l.stale = nil, true, l.fetching
+}
+
+// putBack lets go of a delivery that stays in the queue as it is.
+func (l *lane) putBack(r row) {
+	delete(l.held, r.id)
+	if !r.due.After(l.place.at) {
+		l.place = place{at: r.due.Add(-time.Microsecond)}
+	}
 }
 
 // maxHeld bounds the deliveries of one lane that this process knows of, the
@@ -266,13 +290,12 @@ func (l *lane) fetched(rows []row, asked int, err error) {
 			l.held[r.id] = struct{}{}
 			l.buf = append(l.buf, r)
 		}
-		// The place stays at its front while there is more; then the next look
-		// begins at the start.
-		l.place = place{}
-		if len(rows) >= asked {
-			l.more = true
-			if !l.sub.Config.Ordered {
-				l.place = place{rows[len(rows)-1].due, rows[len(rows)-1].id}
+		l.tail = len(rows) < asked
+		l.more = l.more || !l.tail
+		if len(rows) > 0 && !l.sub.Config.Ordered {
+			last := rows[len(rows)-1]
+			if !l.tail || last.due.After(l.place.at) {
+				l.place = place{last.due, last.id}
 			}
 		}
 	}

@@ -37,6 +37,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tocsin.dev/tocsin/delivery"
@@ -56,6 +57,7 @@ func main() {
 	flag.BoolVar(&o.isolation, "isolation", true, "also measure next to a hanging and a failing target")
 	flag.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the throughput run")
 	flag.BoolVar(&o.stats, "stats", false, "print what PostgreSQL's statements took (needs pg_stat_statements)")
+	flag.BoolVar(&o.hold, "hold", false, "hold a transaction open all the while, as a feed that loads does: no dead row can be removed")
 	flag.DurationVar(&o.chaos, "chaos", 0, "kill replicas, PostgreSQL and NATS for this long instead of measuring")
 	sinks := flag.Int("sinks", 0, "internal: be the sinks, this many of them")
 	flag.Parse()
@@ -80,7 +82,7 @@ type options struct {
 	events, targets, bytes, turns int
 	paced                         time.Duration
 	chaos                         time.Duration
-	isolation, stats              bool
+	isolation, stats, hold        bool
 	profile                       string
 }
 
@@ -159,6 +161,16 @@ func (b *bench) measure(ctx context.Context, log *slog.Logger) error {
 		stop()
 		<-ended
 	}()
+	if b.hold {
+		tx, err := b.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+		if _, err := tx.Exec(ctx, `SELECT count(*) FROM tocsin.queue`); err != nil {
+			return err
+		}
+	}
 	good := b.world.subscribe(b.sinks.urls[:b.targets]...)
 	if _, err := b.burst(ctx, good, 20); err != nil { // warm up
 		return err
@@ -246,7 +258,6 @@ func (b *bench) isolated(ctx context.Context, perSecond float64) error {
 			if err != nil {
 				return err
 			}
-			fmt.Printf("  alone p50 %.1f p90 %.1f p99 %.1f max %.1f\n", l.at(50), l.at(90), l.at(99), l.at(100))
 			alone = append(alone, l...)
 			// New ones each time: their breakers are still closed.
 			bad := b.world.subscribe(b.sinks.urls[8]+"/hang", b.sinks.urls[9]+"/fail")
@@ -255,7 +266,6 @@ func (b *bench) isolated(ctx context.Context, perSecond float64) error {
 			if err != nil {
 				return err
 			}
-			fmt.Printf("  beside p50 %.1f p90 %.1f p99 %.1f max %.1f\n", l.at(50), l.at(90), l.at(99), l.at(100))
 			beside = append(beside, l...)
 		}
 		slices.Sort(alone)
