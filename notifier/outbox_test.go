@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,12 +9,14 @@ import (
 	"testing"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
 	dto "github.com/prometheus/client_model/go"
 
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/bus/bustest"
+	"tocsin.dev/tocsin/internal/secrets"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -131,6 +134,33 @@ func TestOutboxReachesTheStreamOnce(t *testing.T) {
 		if e.Type() != schemas.TypeVulnerabilitiesChanged {
 			validateEvent(t, e)
 		}
+	}
+}
+
+// TestRunExchangesKeys starts with a new first key.
+func TestRunExchangesKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.webhook(t, nil)
+	fresh := replica(t, w.Pool, func(o *Options) {
+		var err error
+		if o.Keyring, err = secrets.New(bytes.Repeat([]byte{8}, secrets.KeySize), bytes.Repeat([]byte{7}, secrets.KeySize)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	ended := make(chan error, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() { ended <- fresh.Run(ctx) }()
+	until(t, "the new key", func() bool {
+		return w.count(t, `SELECT count(*) FROM tocsin.secret WHERE key_id = $1`, fresh.Keyring.Primary()) == 1
+	})
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	targets, err := fresh.Targets(t.Context(), []uuid.UUID{uuid.MustParse(s.ID)})
+	if err != nil || targets[uuid.MustParse(s.ID)].SigningSecrets[0] != s.Secret {
+		t.Errorf("%v", err)
 	}
 }
 

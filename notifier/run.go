@@ -9,13 +9,14 @@ import (
 )
 
 // Run relays the outbox, matches what is pending and keeps the event log's
-// partitions, until ctx ends and all that has ended too. Any number of
+// partitions, until ctx ends and all that has ended too. At its start it seals
+// again, with the keyring's first key, the secrets that another key sealed. Any number of
 // replicas may run. A failing database or NATS is logged and waited out.
 func (l *Log) Run(ctx context.Context) error {
 	if l.Enqueuer == nil || l.Renderer == nil {
 		return fmt.Errorf("notifier: Run needs an Enqueuer and a Renderer")
 	}
-	loops := []func(context.Context){l.runPartitions, l.runPending, l.warm}
+	loops := []func(context.Context){l.runPartitions, l.runPending, l.warm, l.reseal}
 	if l.Publisher != nil {
 		loops = append(loops, l.runRelay)
 	}
@@ -31,6 +32,21 @@ func (l *Log) Run(ctx context.Context) error {
 func (l *Log) warm(ctx context.Context) {
 	if _, err := l.current(ctx, l.Pool); err != nil && ctx.Err() == nil {
 		l.Logger.WarnContext(ctx, "the subscriptions could not be read ahead", "reason", err)
+	}
+}
+
+// reseal exchanges the key of old secrets, if it has been exchanged.
+func (l *Log) reseal(ctx context.Context) {
+	if l.Keyring == nil {
+		return
+	}
+	n, err := l.Reseal(ctx)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		l.Logger.ErrorContext(ctx, "some secrets are sealed with a key that is not there", "reason", err)
+	case n > 0:
+		l.Logger.InfoContext(ctx, "secrets were sealed again with the first key", "secrets", n)
 	}
 }
 
