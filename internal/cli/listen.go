@@ -68,6 +68,10 @@ func (c *listenCmd) Run(e *env) error {
 	}
 	here := "http://" + ln.Addr().String() + "/"
 	if c.Subscribe {
+		if a, ok := ln.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() && c.URL == "" {
+			ln.Close()
+			return usage("--addr %s is every address of this machine: say with --url which one the server is to call", c.Addr)
+		}
 		sub, drop, err := c.subscribeHere(e, here, types, filters)
 		if err != nil {
 			ln.Close()

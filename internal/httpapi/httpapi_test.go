@@ -27,6 +27,7 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 // memory keeps subscriptions and blobs for the tests of the HTTP side: what is
 // real here is the server, its tokens and its database.
 type memory struct {
+	slow  time.Duration // how long Create takes
 	subs  map[string]schemas.Subscription
 	owner string // the owner the last call was for
 	dry   schemas.Subscription
@@ -47,7 +48,14 @@ func (m *memory) Get(_ context.Context, owner, id string) (schemas.Subscription,
 	return s, m.fail
 }
 
-func (m *memory) Create(_ context.Context, owner string, s schemas.Subscription) (schemas.Subscription, bool, error) {
+func (m *memory) Create(ctx context.Context, owner string, s schemas.Subscription) (schemas.Subscription, bool, error) {
+	if m.slow > 0 {
+		select {
+		case <-time.After(m.slow):
+		case <-ctx.Done():
+			return s, false, ctx.Err()
+		}
+	}
 	if m.fail != nil {
 		return s, false, m.fail
 	}
@@ -115,14 +123,45 @@ func newServer(t *testing.T) *fixture {
 		Services:  httpapi.Services{Subscriptions: f.mem, Blobs: blobs{}, Tokens: store},
 		Gate:      access.NewGate(store, time.Now),
 		Schemas:   fstest.MapFS{"events/ping.v1.json": {Data: []byte(`{}`)}},
-		MaxUpload: 1 << 20,
-		Version:   v1.Version{Version: "1.2.3"},
+		MaxUpload: 1 << 20, BodyTimeout: bodyTimeout,
+		Version: v1.Version{Version: "1.2.3"},
 	})
 	f.Server = httptest.NewUnstartedServer(h)
 	f.Config = httpapi.Serve(h, slog.New(slog.DiscardHandler))
 	f.Start()
 	t.Cleanup(f.Close)
 	return f
+}
+
+const bodyTimeout = 300 * time.Millisecond
+
+// TestSlowAnswersAreNoSlowRequests: the deadline for a body says nothing about
+// the time an answer may take.
+func TestSlowAnswersAreNoSlowRequests(t *testing.T) {
+	t.Parallel()
+	f := newServer(t)
+	f.mem.slow = 3 * bodyTimeout
+	if r := f.do(t, "team", "POST", "/api/v1/subscriptions", "application/json", `{"sink":"https://x.example"}`); r.status != 201 {
+		t.Errorf("a slow answer: %d %s", r.status, r.body)
+	}
+}
+
+func TestSlowBodiesAreCutOff(t *testing.T) {
+	t.Parallel()
+	f := newServer(t)
+	body, w := io.Pipe()
+	defer w.Close()
+	go w.Write([]byte(`{"sink":`)) // and no more
+	req, _ := http.NewRequest("POST", f.URL+"/api/v1/subscriptions", body)
+	req.Header.Set("Authorization", "Bearer "+f.tokens["team"])
+	req.Header.Set("Content-Type", "application/json")
+	begin := time.Now()
+	if r := send(t, req); r.status != 408 && r.status != 400 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	if d := time.Since(begin); d < bodyTimeout || d > 20*bodyTimeout {
+		t.Errorf("cut off after %s", d)
+	}
 }
 
 type reply struct {

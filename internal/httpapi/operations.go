@@ -30,7 +30,7 @@ func (p PageParams) page() v1.Paging {
 
 // add registers one operation under /api/v1. scopes are those it accepts.
 func add[I, O any](s *server, method, path, summary string, scopes []access.Scope, status int, do func(context.Context, *I) (*O, error)) {
-	huma.Register(s.api, operation(method, path, summary, scopes, status), func(ctx context.Context, in *I) (*O, error) {
+	huma.Register(s.api, s.operation(method, path, summary, scopes, status), func(ctx context.Context, in *I) (*O, error) {
 		out, err := do(ctx, in)
 		if err == nil {
 			return out, nil
@@ -42,12 +42,12 @@ func add[I, O any](s *server, method, path, summary string, scopes []access.Scop
 	})
 }
 
-func operation(method, path, summary string, scopes []access.Scope, status int) huma.Operation {
+func (s *server) operation(method, path, summary string, scopes []access.Scope, status int) huma.Operation {
 	tag, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	op := huma.Operation{
 		Method: method, Path: "/api/v1" + path, Summary: summary, Tags: []string{tag},
 		OperationID:   operationID(method, path),
-		DefaultStatus: status, MaxBodyBytes: maxBody, BodyReadTimeout: bodyTimeout,
+		DefaultStatus: status, MaxBodyBytes: maxBody, BodyReadTimeout: s.BodyTimeout,
 		Metadata:   map[string]any{scopeKey: scopes},
 		Extensions: map[string]any{"x-scope": scopes},
 		Security:   []map[string][]string{{"token": {}}},

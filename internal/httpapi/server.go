@@ -22,8 +22,8 @@ const (
 	maxBody = 4 << 20
 	// maxHeader bounds a request's headers.
 	maxHeader = 64 << 10
-	// bodyTimeout is how long an ordinary body may take to arrive.
-	bodyTimeout = 30 * time.Second
+	// defaultBodyTimeout is how long an ordinary body may take to arrive.
+	defaultBodyTimeout = 30 * time.Second
 	// defaultMaxUpload bounds one layer or airgap archive.
 	defaultMaxUpload = 16 << 30
 	// uploadStall is how long an upload may go without a byte.
@@ -45,7 +45,10 @@ type Options struct {
 	Schemas fs.FS
 	// MaxUpload bounds an uploaded layer or archive, in bytes; 0 means 16 GiB.
 	MaxUpload int64
-	Version   v1.Version
+	// BodyTimeout is how long a body that is not an upload may take to arrive;
+	// 0 means 30 s.
+	BodyTimeout time.Duration
+	Version     v1.Version
 	// Registerer takes the metrics of requests; nil for none.
 	Registerer prometheus.Registerer
 	Log        *slog.Logger
@@ -64,6 +67,9 @@ type server struct {
 func New(o Options) http.Handler {
 	if o.MaxUpload == 0 {
 		o.MaxUpload = defaultMaxUpload
+	}
+	if o.BodyTimeout == 0 {
+		o.BodyTimeout = defaultBodyTimeout
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

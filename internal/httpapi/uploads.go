@@ -52,7 +52,7 @@ func (s *server) registerUploads() {
 
 // upload registers an operation whose body is streamed, which huma does not do.
 func (s *server) upload(method, path, summary string, params []*huma.Param, do func(context.Context, *http.Request, io.Reader) (any, error)) {
-	op := operation(method, path, summary, publishes, http.StatusOK)
+	op := s.operation(method, path, summary, publishes, http.StatusOK)
 	op.Parameters = params
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},

@@ -43,7 +43,7 @@ func (p *Printer) Message(m Received) error {
 		}
 		if n := m.Notification; n != nil {
 			p.title(&b, m, "clair notification", "")
-			p.line(&b, "notification "+n.ID+"  read it at "+n.Callback)
+			p.line(&b, terminal.Clean("notification "+n.ID+"  read it at "+n.Callback))
 		}
 	}
 	_, err := io.WriteString(p.W, b.String())
