@@ -13,8 +13,8 @@ import (
 )
 
 // ErrUnknownOperation is returned for a reference that is no vulnerability
-// update operation, or no more.
-var ErrUnknownOperation = errors.New("no such update operation (it may have been garbage-collected)")
+// update operation, or no more. It is an [ErrUnknownChange].
+var ErrUnknownOperation = fmt.Errorf("%w: no such update operation (it may have been garbage-collected)", ErrUnknownChange)
 
 // ManifestDiff is what lies between two update operations for one manifest.
 type ManifestDiff struct {

@@ -17,8 +17,9 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-// ErrNotIndexed is returned for a manifest without a finished index report.
-var ErrNotIndexed = errors.New("manifest is not indexed")
+// ErrNotIndexed is returned for a manifest without a finished index report. It
+// is an [ErrUnknownManifest].
+var ErrNotIndexed = fmt.Errorf("%w, or not indexed yet", ErrUnknownManifest)
 
 // Report is the vulnerability report of a manifest: libvuln's Scan with the
 // two mends of [Store] and [Lenient].
