@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 // memory keeps subscriptions and blobs for the tests of the HTTP side: what is
 // real here is the server, its tokens and its database.
 type memory struct {
-	slow  time.Duration // how long Create takes
+	slow  time.Duration // how long Get and Create take
 	subs  map[string]schemas.Subscription
 	owner string // the owner the last call was for
 	dry   schemas.Subscription
@@ -39,7 +40,20 @@ func (m *memory) List(_ context.Context, owner string, _ v1.Paging) (v1.Page[sch
 	return v1.Page[schemas.Subscription]{Items: []schemas.Subscription{}}, m.fail
 }
 
-func (m *memory) Get(_ context.Context, owner, id string) (schemas.Subscription, error) {
+// wait is a service at work, which ends with its request.
+func (m *memory) wait(ctx context.Context) error {
+	select {
+	case <-time.After(m.slow):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (m *memory) Get(ctx context.Context, owner, id string) (schemas.Subscription, error) {
+	if err := m.wait(ctx); err != nil {
+		return schemas.Subscription{}, err
+	}
 	m.owner = owner
 	s, ok := m.subs[id]
 	if !ok {
@@ -49,15 +63,8 @@ func (m *memory) Get(_ context.Context, owner, id string) (schemas.Subscription,
 }
 
 func (m *memory) Create(ctx context.Context, owner string, s schemas.Subscription) (schemas.Subscription, bool, error) {
-	if m.slow > 0 {
-		select {
-		case <-time.After(m.slow):
-		case <-ctx.Done():
-			return s, false, ctx.Err()
-		}
-	}
-	if m.fail != nil {
-		return s, false, m.fail
+	if err := cmp.Or(m.fail, m.wait(ctx)); err != nil {
+		return s, false, err
 	}
 	for _, old := range m.subs {
 		if old.Key != "" && old.Key == s.Key {
@@ -143,6 +150,11 @@ func TestSlowAnswersAreNoSlowRequests(t *testing.T) {
 	f.mem.slow = 3 * bodyTimeout
 	if r := f.do(t, "team", "POST", "/api/v1/subscriptions", "application/json", `{"sink":"https://x.example"}`); r.status != 201 {
 		t.Errorf("a slow answer: %d %s", r.status, r.body)
+	}
+	for id := range f.mem.subs {
+		if r := f.do(t, "team", "GET", "/api/v1/subscriptions/"+id, "", ""); r.status != 200 {
+			t.Errorf("a slow answer to a request without a body: %d %s", r.status, r.body)
+		}
 	}
 }
 

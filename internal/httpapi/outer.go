@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"crypto/rand"
-	"errors"
 	"io"
 	"net/http"
 	"runtime/debug"
@@ -23,7 +22,9 @@ func (s *server) outer(next http.Handler) http.Handler {
 			// A copy: the server looks at its own request's body to tell whether
 			// the connection can be used again.
 			r = r.WithContext(r.Context())
-			r.Body = &timedBody{http.MaxBytesReader(w, r.Body, bodyLimit(r)), http.NewResponseController(w)}
+			r.Body = http.MaxBytesReader(w, r.Body, bodyLimit(r))
+			// The server takes the deadline away when the body has come. Without a
+			// body it would stay, and look like the client's going.
 			if r.ContentLength != 0 {
 				http.NewResponseController(w).SetReadDeadline(start.Add(s.BodyTimeout)) // not every writer knows deadlines; those of tests don't
 			}
@@ -110,22 +111,6 @@ func (r *recorder) Write(p []byte) (int, error) {
 // Unwrap lets http.ResponseController through.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// timedBody takes the read deadline away when the body has come: from then on
-// the server reads only to notice that the client has gone, and a deadline
-// would look like that.
-type timedBody struct {
-	io.ReadCloser
-	rc *http.ResponseController
-}
-
-func (b *timedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		b.rc.SetReadDeadline(time.Time{}) // as above
-	}
-	return n, err
-}
-
 // rollingReader moves the read deadline on as long as bytes come.
 type rollingReader struct {
 	rc *http.ResponseController
@@ -134,9 +119,5 @@ type rollingReader struct {
 
 func (u rollingReader) Read(p []byte) (int, error) {
 	u.rc.SetReadDeadline(time.Now().Add(uploadStall)) // as above
-	n, err := u.r.Read(p)
-	if errors.Is(err, io.EOF) {
-		u.rc.SetReadDeadline(time.Time{}) // as in timedBody
-	}
-	return n, err
+	return u.r.Read(p)
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,6 +46,9 @@ func (s *server) answer(err error) error {
 		return huma.NewError(http.StatusRequestEntityTooLarge, err.Error())
 	case errors.Is(err, ErrUnavailable):
 		return huma.NewError(http.StatusServiceUnavailable, err.Error())
+	}
+	if errors.Is(err, context.Canceled) { // the client has gone, or we are stopping
+		return huma.NewError(http.StatusServiceUnavailable, "the request was given up")
 	}
 	s.Log.Error("api request failed", "error", err)
 	return huma.NewError(http.StatusInternalServerError, "something went wrong on the server; its log says more")
