@@ -12,8 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -46,7 +44,7 @@ type ledger struct {
 // SIGKILL. A third of the way PostgreSQL is killed, at two thirds the NATS
 // server is stopped and loses all it has. Then everything accepted must
 // arrive.
-func (b *bench) chaos(ctx context.Context, dir string, length time.Duration, cluster *postgres.Cluster, nats *natsServer, log *slog.Logger) error {
+func (b *bench) chaos(ctx context.Context, length time.Duration, cluster *postgres.Cluster, nats *natsServer, log *slog.Logger) error {
 	l := &ledger{accepted: map[pair]struct{}{}, arrived: map[pair]int{}}
 	sinks := map[uuid.UUID]string{}
 	var subs []uuid.UUID
@@ -95,7 +93,7 @@ func (b *bench) chaos(ctx context.Context, dir string, length time.Duration, clu
 		kills++
 		if !postgresDown && time.Since(begun) > length/3 {
 			postgresDown = true
-			if err := killPostgres(dir + "/postgres"); err != nil {
+			if err := killPostgres(b.dir + "/postgres"); err != nil {
 				return err
 			}
 			fmt.Println("chaos: killed PostgreSQL")
@@ -193,12 +191,7 @@ func (l *ledger) count() (accepted, delivered, duplicates int) {
 
 // killPostgres kills the server of a private cluster, which starts it again.
 func killPostgres(dir string) error {
-	text, err := os.ReadFile(dir + "/data/postmaster.pid")
-	if err != nil {
-		return err
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	pid, err := postmaster(dir)
 	if err != nil {
 		return err
 	}

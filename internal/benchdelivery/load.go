@@ -31,8 +31,9 @@ SELECT calls, round(total_exec_time::numeric), rows, left(regexp_replace(query, 
 FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 14`
 )
 
-// raw is how many bodies a second a bare Go client POSTs to the sinks.
-func (b *bench) raw(ctx context.Context) (float64, error) {
+// raw is how many bodies a second, and in all, a bare Go client POSTs to the
+// sinks.
+func (b *bench) raw(ctx context.Context) (perSecond float64, posts int, err error) {
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: new(net.Dialer).DialContext, MaxIdleConnsPerHost: rawClients, MaxIdleConns: 8192,
 	}}
@@ -79,7 +80,8 @@ func (b *bench) raw(ctx context.Context) (float64, error) {
 		})
 	}
 	wg.Wait()
-	return float64(posted.Load()) / time.Since(begun).Seconds(), failed
+	posts = int(posted.Load())
+	return float64(posts) / time.Since(begun).Seconds(), posts, failed
 }
 
 // commit writes n events owed to all of subs in one transaction and returns

@@ -89,6 +89,7 @@ type options struct {
 // bench is what the runs share.
 type bench struct {
 	options
+	dir   string
 	pool  *pgxpool.Pool
 	bus   *bus.Bus
 	sinks *sinkProcess
@@ -124,7 +125,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{options: o}
+	b := &bench{options: o, dir: dir}
 	if b.pool, err = postgres.Open(ctx, url, postgres.WithMaxConns(8)); err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	if o.chaos > 0 {
-		return b.chaos(ctx, dir, o.chaos, cluster, nats, log)
+		return b.chaos(ctx, o.chaos, cluster, nats, log)
 	}
 	if b.sinks, err = startSinks(max(o.targets, 10)); err != nil {
 		return err
@@ -223,15 +224,20 @@ func (b *bench) measure(ctx context.Context, log *slog.Logger) error {
 func (b *bench) rounds(ctx context.Context, good []uuid.UUID) (raw, perSecond float64, err error) {
 	var raws, queues []float64
 	for i := range b.turns {
-		r, err := b.raw(ctx)
+		before, events := b.usage(), max(b.events/b.turns, 1)
+		r, posts, err := b.raw(ctx)
 		if err != nil {
 			return 0, 0, err
 		}
-		p, err := b.burst(ctx, good, max(b.events/b.turns, 1))
+		between := b.usage()
+		p, err := b.burst(ctx, good, events)
 		if err != nil {
 			return 0, 0, err
 		}
+		after := b.usage()
 		fmt.Printf("round %d: %.0f bare POST/s of %d bytes, %.0f deliveries/s, ratio %.2f\n", i+1, r, len(b.world.body), p, p/r)
+		fmt.Printf("  processor time of a bare POST %s\n  of a delivery, its commit included, %s\n",
+			between.since(before).per(posts), after.since(between).per(events*len(good)))
 		raws, queues = append(raws, r), append(queues, p)
 	}
 	slices.Sort(raws)
