@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tocsin.dev/tocsin/internal/postgres"
@@ -54,12 +55,12 @@ type child struct {
 }
 
 // startChild starts it and waits until it is ready to work.
-func startChild(ctx context.Context, url string) (*child, error) {
+func startChild(ctx context.Context, url string, explain bool) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	c := &child{cmd: exec.CommandContext(ctx, self, "-child", "-database-url", url)}
+	c := &child{cmd: exec.CommandContext(ctx, self, "-child", "-database-url", url, fmt.Sprintf("-explain=%t", explain))}
 	c.cmd.Stderr = os.Stderr
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -97,9 +98,14 @@ func (c *child) stop() {
 }
 
 // measured is the child's main: it works through the update once told to.
-func measured(ctx context.Context, url string, in io.Reader, out io.Writer) error {
+func measured(ctx context.Context, url string, explain bool, in io.Reader, out io.Writer) error {
 	log := &statements{byText: map[string]*statement{}}
-	pool, err := postgres.Open(ctx, url, func(c *pgxpool.Config) { c.ConnConfig.Tracer = log })
+	pool, err := postgres.Open(ctx, url, func(c *pgxpool.Config) {
+		c.ConnConfig.Tracer = log
+		if explain {
+			explainSlow(c)
+		}
+	})
 	if err != nil {
 		return err
 	}
@@ -123,6 +129,33 @@ func measured(ctx context.Context, url string, in io.Reader, out io.Writer) erro
 		return err
 	}
 	return json.NewEncoder(out).Encode(r)
+}
+
+// slowSettings make the server send the plans of what takes long.
+const slowSettings = `
+LOAD 'auto_explain';
+SET auto_explain.log_min_duration = '50ms';
+SET auto_explain.log_analyze = on;
+SET auto_explain.log_buffers = on;
+SET client_min_messages = log`
+
+// explainSlow prints the plans of slow statements to standard error. It slows
+// them down.
+func explainSlow(c *pgxpool.Config) {
+	register := c.AfterConnect
+	c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		if err := register(ctx, conn); err != nil {
+			return err
+		}
+		_, err := conn.PgConn().Exec(ctx, slowSettings).ReadAll()
+		return err
+	}
+	c.ConnConfig.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		for line := range strings.Lines(n.Message) {
+			line = strings.TrimRight(line, "\n")
+			fmt.Fprintln(os.Stderr, line[:min(len(line), 200)])
+		}
+	}
 }
 
 // peakRSS is the most memory this process ever had resident, in bytes.

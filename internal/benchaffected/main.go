@@ -49,7 +49,7 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "", "where the private PostgreSQL cluster lives, kept afterwards; default a temporary one")
 	flag.StringVar(&o.url, "database-url", "", "an empty database to use instead of a private cluster")
 	flag.DurationVar(&o.claircore, "claircore", 0, "how long claircore's own way may take; 0 skips it")
-	flag.BoolVar(&o.explain, "explain", false, "print the plans of the slowest statements")
+	flag.BoolVar(&o.explain, "explain", false, "print the plans of the join and of Tocsin's slow statements, which makes them slower")
 	child := flag.Bool("child", false, "be the measured process; for the benchmark itself")
 	flag.Parse()
 	slog.SetDefault(quiet) // claircore's
@@ -57,7 +57,7 @@ func main() {
 	defer stop()
 	var err error
 	if *child {
-		err = measured(ctx, o.url, os.Stdin, os.Stdout)
+		err = measured(ctx, o.url, o.explain, os.Stdin, os.Stdout)
 	} else {
 		err = run(ctx, o)
 	}
@@ -122,7 +122,7 @@ func bench(ctx context.Context, o options) error {
 	fmt.Println(sizes)
 
 	// The child is ready and connected before the update lands.
-	c, err := startChild(ctx, o.url)
+	c, err := startChild(ctx, o.url, o.explain)
 	if err != nil {
 		return err
 	}

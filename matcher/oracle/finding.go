@@ -38,15 +38,6 @@ func (f Findings) add(id Identity, v Verdict) {
 	f[id][v] = true
 }
 
-// count is how many findings there are.
-func (f Findings) count() int {
-	n := 0
-	for _, vs := range f {
-		n += len(vs)
-	}
-	return n
-}
-
 func identify(v *claircore.Vulnerability, p *claircore.Package) Identity {
 	id := Identity{
 		Updater: v.Updater, ID: v.Name,
@@ -130,24 +121,25 @@ func verdict(v *claircore.Vulnerability) Verdict {
 	return Verdict{Severity: v.Severity, Normalized: v.NormalizedSeverity.String(), FixedIn: v.FixedInVersion}
 }
 
-// Difference is what happened to one manifest's findings.
+// Difference is what happened to one manifest's findings. Was has the revised
+// ones as they were.
 type Difference struct {
-	Added, Removed, Revised Findings
+	Added, Removed, Revised, Was Findings
 }
 
 func (d Difference) empty() bool {
 	return len(d.Added) == 0 && len(d.Removed) == 0 && len(d.Revised) == 0
 }
 
-// difference of two reports. Revised holds the verdicts after.
+// difference of two reports.
 func difference(before, after Findings) Difference {
-	d := Difference{Added: Findings{}, Removed: Findings{}, Revised: Findings{}}
+	d := Difference{Added: Findings{}, Removed: Findings{}, Revised: Findings{}, Was: Findings{}}
 	for id, vs := range after {
 		switch was, ok := before[id]; {
 		case !ok:
 			d.Added[id] = vs
 		case !maps.Equal(was, vs):
-			d.Revised[id] = vs
+			d.Revised[id], d.Was[id] = vs, was
 		}
 	}
 	for id, vs := range before {

@@ -7,59 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
 	"sync"
-
-	"github.com/quay/claircore"
 
 	"tocsin.dev/tocsin/schemas"
 )
-
-// Mismatch is one thing that the engine said and libvuln did not, or the other
-// way round.
-type Mismatch struct {
-	Seed uint64
-	// Step is the position of the update or index in the scenario's steps.
-	Step   int
-	Digest string
-	Text   string
-}
-
-// Coverage counts what scenarios put to the test, by ecosystem where one is
-// named, else over all.
-type Coverage struct {
-	Scenarios, Updates, Events int
-	Added, Removed, Revised    map[string]int
-	// InFlight counts manifests indexed while an update had not been worked
-	// through yet, Together those at the same time as one was, Between those
-	// of them that came after one update and before the next. Chained counts
-	// updates that were not the first since the engine had caught up.
-	InFlight, Together, Between, Chained, Reindexed int
-}
-
-func newCoverage() Coverage {
-	return Coverage{Added: map[string]int{}, Removed: map[string]int{}, Revised: map[string]int{}}
-}
-
-// Merge adds another coverage to this one.
-func (c *Coverage) Merge(o Coverage) {
-	if c.Added == nil {
-		*c = newCoverage()
-	}
-	c.Scenarios += o.Scenarios
-	c.Updates += o.Updates
-	c.Events += o.Events
-	c.InFlight += o.InFlight
-	c.Together += o.Together
-	c.Between += o.Between
-	c.Chained += o.Chained
-	c.Reindexed += o.Reindexed
-	for _, p := range []struct{ to, from map[string]int }{{c.Added, o.Added}, {c.Removed, o.Removed}, {c.Revised, o.Revised}} {
-		for k, n := range p.from {
-			p.to[k] += n
-		}
-	}
-}
 
 // play is a scenario under way.
 type play struct {
@@ -336,6 +287,9 @@ func (p *play) compare(ctx context.Context, pu *pendingUpdate, c change, current
 				len(data.Added), len(data.Removed), len(data.Revised), data.Counts, row)
 		}
 		got[row.ManifestID] = announced(data)
+		if text := inconsistent(data, row, pu.diffs[report].Was); text != "" {
+			p.mismatch(pu.step, digest, "%s", text)
+		}
 	}
 	for id, report := range current {
 		want := pu.diffs[report]
@@ -357,52 +311,6 @@ func (p *play) compare(ctx context.Context, pu *pendingUpdate, c change, current
 	return nil
 }
 
-// disagree describes how what events say differs from what libvuln says: other
-// findings, or a verdict libvuln doesn't know. It is empty if they agree.
-func disagree(want, got Findings) string {
-	missing, extra, other := Findings{}, Findings{}, Findings{}
-	for id, vs := range want {
-		if _, ok := got[id]; !ok {
-			missing[id] = vs
-		}
-	}
-	for id, vs := range got {
-		known, ok := want[id]
-		if !ok {
-			extra[id] = vs
-			continue
-		}
-		for v := range vs {
-			if !known[v] {
-				other.add(id, v)
-			}
-		}
-	}
-	var b strings.Builder
-	for _, part := range []struct {
-		what string
-		f    Findings
-	}{{"libvuln says, events don't", missing}, {"events say, libvuln doesn't", extra}, {"events say with a verdict libvuln doesn't", other}} {
-		if len(part.f) > 0 {
-			fmt.Fprintf(&b, "    %s:\n%s", part.what, part.f)
-		}
-	}
-	return b.String()
-}
-
-// count notes what a difference puts to the test, by the ecosystem in the name
-// of the package.
-func (p *play) count(d Difference) {
-	for _, part := range []struct {
-		to map[string]int
-		f  Findings
-	}{{p.coverage.Added, d.Added}, {p.coverage.Removed, d.Removed}, {p.coverage.Revised, d.Revised}} {
-		for id := range part.f {
-			part.to[ecosystemOf(id.Name)]++
-		}
-	}
-}
-
 // reread collects garbage and renders every event again: it must read the same.
 func (p *play) reread(ctx context.Context) error {
 	if err := p.engine.CollectGarbage(ctx); err != nil {
@@ -422,42 +330,4 @@ func (p *play) reread(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// Describe tells a mismatch to people, with the scenario's steps up to it.
-func (s *Scenario) Describe(m Mismatch) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d (%s)\n", s.Seed, strings.Join(s.Ecosystems, ", "))
-	reports := map[string]*claircore.IndexReport{}
-	for i, step := range s.Steps {
-		if m.Step >= 0 && i > m.Step {
-			break
-		}
-		switch {
-		case step.Index != nil:
-			r := s.Reports[*step.Index]
-			meanwhile := ""
-			if step.Process {
-				meanwhile = " while the engine catches up"
-			}
-			fmt.Fprintf(&b, "  step %d: index %s%s\n", i, r.Hash, meanwhile)
-			reports[r.Hash.String()] = r
-		case step.Update != nil:
-			kind := "full"
-			if step.Update.Delta {
-				kind = "delta"
-			}
-			fmt.Fprintf(&b, "  step %d: %s update by %s\n", i, kind, step.Update.Updater)
-			for _, line := range step.Update.Story {
-				fmt.Fprintf(&b, "    %s\n", line)
-			}
-		default:
-			fmt.Fprintf(&b, "  step %d: the engine catches up\n", i)
-		}
-	}
-	if r := reports[m.Digest]; r != nil {
-		fmt.Fprintf(&b, "  packages of %s:\n%s", m.Digest, contents(r))
-	}
-	fmt.Fprintf(&b, "  step %d, %s: %s", m.Step, m.Digest, m.Text)
-	return b.String()
 }
