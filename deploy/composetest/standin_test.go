@@ -111,8 +111,11 @@ func standIn(ctx context.Context, name, made, root, cache string) error {
 	}
 }
 
-// debianBusybox returns the busybox of Debian's package.
+// debianBusybox returns the machine's busybox, or that of Debian's package.
 func debianBusybox(ctx context.Context, cache string) (string, error) {
+	if p, err := exec.LookPath("busybox"); err == nil {
+		return p, nil
+	}
 	dir := filepath.Join(cache, "busybox")
 	for _, p := range []string{filepath.Join(dir, "bin/busybox"), filepath.Join(dir, "usr/bin/busybox")} {
 		if _, err := os.Stat(p); err == nil {
