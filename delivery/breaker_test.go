@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"tocsin.dev/tocsin/delivery"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -17,7 +19,7 @@ func breakerConfig(b schemas.Breaker) func(*schemas.Target) {
 	})
 }
 
-func (h *hub) breaker(sub uuidT) string {
+func (h *hub) breaker(sub uuid.UUID) string {
 	h.t.Helper()
 	var s string
 	if err := h.pool.QueryRow(h.t.Context(), `SELECT breaker FROM tocsin.lane WHERE subscription_id = $1`, sub).Scan(&s); err != nil {

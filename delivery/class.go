@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"tocsin.dev/tocsin/internal/safehttp"
 )
 
 // Class says why an attempt ended as it did. It is closed: these constants
@@ -75,8 +77,8 @@ func (e *classified) Unwrap() error { return e.err }
 // Failed wraps err so that [Classify] calls it class.
 func Failed(class Class, err error) error { return &classified{class, err} }
 
-// ErrBlocked is wrapped by the error of a dialer that refuses an address. A
-// dialer of another package says the same with a method Blocked() bool.
+// ErrBlocked is wrapped by the error of a dialer that refuses an address, if
+// it is not internal/safehttp's.
 var ErrBlocked = errors.New("address not allowed")
 
 // Classify finds the class of an error from opening a target, from the
@@ -113,12 +115,14 @@ func Classify(err error) Class {
 	return ClassConnect
 }
 
+// blocked knows the guard's refusals: of an address, and of a host spelled so
+// that resolvers disagree about it.
 func blocked(err error) bool {
-	if errors.Is(err, ErrBlocked) {
+	if _, ok := errors.AsType[*safehttp.BlockedError](err); ok {
 		return true
 	}
-	var b interface{ Blocked() bool }
-	return errors.As(err, &b) && b.Blocked()
+	_, ok := errors.AsType[*safehttp.URLError](err)
+	return ok || errors.Is(err, ErrBlocked)
 }
 
 func tlsFailure(err error) bool {

@@ -32,36 +32,12 @@ FROM waiting w
 LEFT JOIN tocsin.lane l ON l.subscription_id = w.subscription_id
 LEFT JOIN tocsin.replica r ON r.id = l.owner`
 
-	makeLanesSQL = `
-INSERT INTO tocsin.lane (subscription_id) SELECT unnest(@ids::uuid[]) ON CONFLICT DO NOTHING`
-
 	// Ends replicas whose lease has run out, but for those that are settling
 	// outcomes at this moment. A replica never comes back under the same id.
 	burySQL = `
 DELETE FROM tocsin.replica WHERE id IN (
   SELECT id FROM tocsin.replica WHERE lease_until <= clock_timestamp() FOR UPDATE SKIP LOCKED)`
-
-	// Takes lanes that no replica owns. Those that another is taking are left
-	// to the next look.
-	claimSQL = `
-WITH free AS (
-  SELECT l.subscription_id FROM tocsin.lane l
-  WHERE l.subscription_id = ANY(@ids::uuid[])
-    AND (l.owner IS NULL OR l.owner = @owner OR NOT EXISTS (SELECT FROM tocsin.replica r WHERE r.id = l.owner))
-    AND (l.not_before IS NULL OR l.not_before <= clock_timestamp())
-  ORDER BY random() LIMIT @most
-  FOR UPDATE SKIP LOCKED
 )
-UPDATE tocsin.lane l
-SET owner = @owner, token = l.token + 1, not_before = NULL,
-    breaker = CASE WHEN l.breaker = 'closed' THEN 'closed' ELSE 'half-open' END
-FROM free WHERE l.subscription_id = free.subscription_id
-RETURNING l.subscription_id, l.token, l.breaker, l.opens, l.failing_since`
-)
-
-// leftToOthers is how long a replica with its share of lanes leaves a due one
-// that nobody owns to the others.
-const leftToOthers = 250 * time.Millisecond
 
 // due is what discovery found out about one subscription.
 type due struct {
@@ -220,122 +196,4 @@ func (q *Queue) lookUp(ctx context.Context) ([]due, error) {
 	})
 	q.replicas.Store(max(replicas, 1))
 	return all, err
-}
-
-// claim takes lanes of those in free: up to this replica's share of the busy
-// ones, and beyond it those that others have left lying.
-func (q *Queue) claim(ctx, life context.Context, free []uuid.UUID, mine, busy int) error {
-	most := max(q.share(busy)-mine, 0)
-	if most < len(free) {
-		q.mu.Lock()
-		var left []uuid.UUID
-		for _, id := range free {
-			if time.Since(q.unseen[id]) > leftToOthers {
-				left = append(left, id)
-			}
-		}
-		q.mu.Unlock()
-		if len(left) > most {
-			free, most = left, len(left)
-		}
-	}
-	if most == 0 {
-		time.AfterFunc(leftToOthers, q.wake)
-		return nil
-	}
-	ids := raw(free)
-	if _, err := q.hot.Exec(ctx, makeLanesSQL, pgx.NamedArgs{"ids": ids}); err != nil {
-		return err
-	}
-	self := q.self()
-	rows, err := q.hot.Query(ctx, claimSQL, pgx.NamedArgs{"ids": ids, "owner": self, "most": most})
-	if err != nil {
-		return err
-	}
-	type claimed struct {
-		id      uuid.UUID
-		token   int64
-		breaker breakerRow
-	}
-	var (
-		won []claimed
-		c   claimed
-	)
-	if _, err := pgx.ForEachRow(rows, []any{&c.id, &c.token, &c.breaker.state, &c.breaker.opens, &c.breaker.failingSince}, func() error {
-		won = append(won, c)
-		return nil
-	}); err != nil {
-		return err
-	}
-	if len(won) == 0 {
-		return nil
-	}
-	wonIDs := make([]uuid.UUID, len(won))
-	for i, c := range won {
-		wonIDs[i] = c.id
-	}
-	subs, err := q.subscriptions(ctx, wonIDs)
-	if err != nil {
-		// Not to be held without knowing what they are.
-		for _, c := range won {
-			q.release(context.WithoutCancel(ctx), c.id, self, c.token)
-		}
-		return err
-	}
-	for _, c := range won {
-		sub, ok := subs[c.id]
-		switch {
-		case !ok:
-			q.workers.Go(func() { q.dropLane(life, c.id, self, c.token) })
-		case !sub.Active:
-			q.park(sub)
-			q.release(ctx, c.id, self, c.token)
-		default:
-			l := newLane(q, life, sub, self, c.token, c.breaker)
-			q.mu.Lock()
-			delete(q.parked, c.id)
-			q.lanes[c.id] = l
-			q.metrics.lanes.Inc()
-			q.mu.Unlock()
-			l.nudge()
-		}
-	}
-	return nil
-}
-
-// subscriptions reads subscriptions; those that do not exist are left out.
-func (q *Queue) subscriptions(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]Subscription, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	targets, err := q.o.Subscriptions.Targets(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	subs := make(map[uuid.UUID]Subscription, len(targets))
-	for id, t := range targets {
-		sub, err := FromTarget(t)
-		if err != nil {
-			return nil, err
-		}
-		sub.Config = sub.Config.Or(q.o.Defaults)
-		subs[id] = sub
-	}
-	return subs, nil
-}
-
-// park remembers that a subscription is not active, so that its lane is left
-// alone until it changes.
-func (q *Queue) park(sub Subscription) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.parked[sub.ID] = sub.Version
-}
-
-// raw are ids as pgx encodes them fastest.
-func raw(ids []uuid.UUID) [][16]byte {
-	out := make([][16]byte, len(ids))
-	for i, id := range ids {
-		out[i] = id
-	}
-	return out
 }

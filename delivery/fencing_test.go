@@ -38,7 +38,7 @@ func TestFencing(t *testing.T) {
 	})
 	sub := h.subscribe(s.URL, schedule(time.Hour), config(func(c *schemas.SubscriptionConfig) { c.Concurrency = 1 }))
 	// The first replica does not look after its lease often enough to notice.
-	h.run(func(o *Options) { o.Lease = time.Hour; o.Name = "slow" })
+	h.run(func(o *delivery.Options) { o.Lease = time.Hour; o.Name = "slow" })
 	h.publish(1, sub)
 	h.eventually("the first attempt is under way", func() bool { return len(s.received()) == 1 })
 
@@ -46,7 +46,7 @@ func TestFencing(t *testing.T) {
 	if _, err := h.pool.Exec(t.Context(), `UPDATE tocsin.replica SET lease_until = now() - INTERVAL '1 s' WHERE name = 'slow'`); err != nil {
 		t.Fatal(err)
 	}
-	h.run(func(o *Options) { o.Name = "quick" })
+	h.run(func(o *delivery.Options) { o.Name = "quick" })
 	h.settled(sub, "delivered", 1)
 	close(slow)
 	if n := h.count(`SELECT token FROM tocsin.lane`); n != 2 {
@@ -181,6 +181,9 @@ func child() int {
 	fmt.Fprintln(os.Stderr, err)
 	return 1
 }
+
+// childEnv makes a test process a replica: it holds the database's URL.
+const childEnv = "TOCSIN_DELIVERY_TEST_CHILD"
 
 // childWorld has every event.
 type childWorld struct{ *world }

@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"tocsin.dev/tocsin/internal/safehttp"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -86,16 +87,11 @@ func TestSnippet(t *testing.T) {
 	}
 }
 
-type refused struct{}
-
-func (refused) Error() string { return "no" }
-func (refused) Blocked() bool { return true }
-
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	for want, errs := range map[Class][]error{
 		ClassDelivered: {nil},
-		ClassBlocked:   {fmt.Errorf("x: %w", ErrBlocked), &net.OpError{Op: "dial", Err: refused{}}},
+		ClassBlocked:   {fmt.Errorf("x: %w", ErrBlocked), &net.OpError{Op: "dial", Err: &safehttp.BlockedError{}}},
 		ClassTimeout: {
 			context.DeadlineExceeded, errAttemptTimeout, &net.DNSError{IsTimeout: true}, &net.OpError{Op: "dial", Err: syscall.ETIMEDOUT},
 		},

@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"tocsin.dev/tocsin/delivery"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -176,12 +178,12 @@ func TestBadTargetsDoNotHoldUpGoodOnes(t *testing.T) {
 	slow := config(func(c *schemas.SubscriptionConfig) { c.Timeout = schemas.Duration(time.Minute) })
 	bad := h.subscribe(hanging.URL, slow)
 	ill := h.subscribe(failing.URL)
-	h.run(func(o *Options) { o.Drain = 100 * time.Millisecond })
+	h.run(func(o *delivery.Options) { o.Drain = 100 * time.Millisecond })
 	h.publish(2000, bad, ill)
 	h.eventually("the hanging target is at its limit", func() bool { return len(hanging.received()) == 16 })
 
 	good := newSink(t, nil)
-	var subs []uuidT
+	var subs []uuid.UUID
 	for range 8 {
 		subs = append(subs, h.subscribe(good.URL))
 	}

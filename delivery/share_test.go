@@ -139,7 +139,7 @@ func TestPanickingTargetAndUnknownProtocol(t *testing.T) {
 	sub := h.subscribe(s.URL)
 	odd := h.subscribe("x", schedule(), func(t *schemas.Target) { t.Subscription.Protocol = "ODD" })
 	bad := h.subscribe("x", schedule(), func(t *schemas.Target) { t.Subscription.Protocol = schemas.ProtocolNATS })
-	h.run(func(o *Options) { o.Openers[schemas.ProtocolNATS] = panicking{} })
+	h.run(func(o *delivery.Options) { o.Openers[schemas.ProtocolNATS] = panicking{} })
 	h.publish(3, sub, odd, bad)
 	h.settled(sub, "delivered", 3)
 	h.settled(odd, "dead", 3)

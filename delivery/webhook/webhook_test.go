@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,6 +26,7 @@ import (
 
 	"tocsin.dev/tocsin/delivery"
 	"tocsin.dev/tocsin/delivery/webhook"
+	"tocsin.dev/tocsin/internal/safehttp"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -414,7 +416,9 @@ func TestFailures(t *testing.T) {
 		"another name":         {delivery.Subscription{Sink: secure.URL, TLS: delivery.TLS{CA: ca, ServerName: "other.test"}}, delivery.ClassTLS},
 		"TLS to a plain port":  {delivery.Subscription{Sink: "https" + strings.TrimPrefix(plain.URL, "http")}, delivery.ClassTLS},
 		"name does not exist":  {delivery.Subscription{Sink: "http://does-not-exist.invalid/"}, delivery.ClassDNS},
-		"address not allowed":  {delivery.Subscription{Sink: "http://192.0.2.1/"}, delivery.ClassBlocked},
+		"address not allowed":  {delivery.Subscription{Sink: "http://169.254.169.254/latest/meta-data/"}, delivery.ClassBlocked},
+		"address in disguise":  {delivery.Subscription{Sink: "http://0x7f.1/"}, delivery.ClassBlocked},
+		"IPv4 in IPv6":         {delivery.Subscription{Sink: "http://[::ffff:10.0.0.1]/"}, delivery.ClassBlocked},
 		"scheme":               {delivery.Subscription{Sink: "ftp://example.com/"}, delivery.ClassInvalid},
 		"no host":              {delivery.Subscription{Sink: "http:///x"}, delivery.ClassInvalid},
 		"userinfo":             {delivery.Subscription{Sink: "http://u:p@example.com/"}, delivery.ClassInvalid},
@@ -429,12 +433,8 @@ func TestFailures(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
-			o := webhook.New(webhook.Options{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-				if strings.HasPrefix(address, "192.0.2.") {
-					return nil, delivery.ErrBlocked
-				}
-				return new(net.Dialer).DialContext(ctx, network, address)
-			}})
+			guard := safehttp.New("delivery.allow_networks", []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+			o := webhook.New(webhook.Options{Dial: guard.DialContext})
 			target, err := o.Open(ctx, c.sub)
 			out := delivery.Failure(err)
 			if err == nil {
