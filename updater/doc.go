@@ -9,8 +9,9 @@
 //
 // What it guarantees:
 //
-//   - Factories and HTTP transport are built afresh for every run. Nothing a
-//     server said in one run (a 304 on an index, say) can silence a later one.
+//   - Factories, and what bounds their requests, are built afresh for every run.
+//     Nothing a server said in one run (a 304 on an index, say) can silence a
+//     later one.
 //   - An updater that fails, hangs, panics or is fed garbage harms neither the
 //     other updaters of its set nor the other sets. Its previous data stay, its
 //     row says why, and the failure is announced.
