@@ -38,7 +38,7 @@ SELECT m.id, x.inventory_id, coalesce(m.naming_id, 0), x.added, x.removed, x.rev
        WHEN x.flags & 4 <> 0 THEN 2 WHEN x.flags & 2 <> 0 THEN 1 ELSE 0 END,
   x.flags & 64 <> 0, x.flags & 128 <> 0, nullif(x.epss, -1)
 FROM (%s) x
-JOIN tocsin.manifest m ON m.id = x.manifest_id
+JOIN tocsin.manifest m ON m.id = x.manifest_id AND m.state <> 'deleted'
 WHERE x.flags <> 0`
 
 	// byIndex asks the index over inventories who has each occurrence: its cost

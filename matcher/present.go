@@ -2,6 +2,7 @@ package matcher
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -55,10 +56,7 @@ func (e *Engine) present(ctx context.Context, tx pgx.Tx, occurrences []int32) (p
 	if err != nil {
 		return p, err
 	}
-	vulns, occs := make([]int64, len(cs)), make([]int32, len(cs))
-	for i, c := range cs {
-		vulns[i], occs[i] = c.vuln, c.occurrence
-	}
+	vulns, occs := split(cs)
 	rows, err := tx.Query(ctx, countPresent, pgx.NamedArgs{
 		"vulns": vulns, "occurrences": occs, "ops": ops.all(), "kev": kevName, "epss": epssName,
 	})
@@ -121,4 +119,77 @@ func (p present) extensions() schemas.Extensions {
 	x.Severity, x.SeverityRank = &schemas.SeverityNames[p.top], &rank
 	x.Fixable, x.KEV, x.EPSS = &p.fixable, &p.kev, p.epss
 	return x
+}
+
+const (
+	selectHeldOccurrences = `
+SELECT DISTINCT o.id FROM tocsin.inventory i CROSS JOIN LATERAL unnest(i.occurrences) AS o (id)
+WHERE i.current AND i.manifest_id = ANY(@manifests) ORDER BY o.id`
+
+	countHeld = `
+WITH finding AS (
+  SELECT DISTINCT ON (v.updater, v.name, p.occurrence) p.occurrence, tocsin.severity_rank(v.normalized_severity) AS rank
+  FROM unnest(@vulns::bigint[], @occurrences::integer[]) AS p (vuln, occurrence)
+  JOIN public.vuln v ON v.id = p.vuln
+  ORDER BY v.updater, v.name, p.occurrence, tocsin.severity_rank(v.normalized_severity) DESC, v.fixed_in_version = '', v.id
+)
+SELECT i.manifest_id, f.rank, count(*)::integer
+FROM tocsin.inventory i
+CROSS JOIN LATERAL unnest(i.occurrences) AS o (id)
+JOIN finding f ON f.occurrence = o.id
+WHERE i.current AND i.manifest_id = ANY(@manifests)
+GROUP BY i.manifest_id, f.rank`
+)
+
+// Counts says how many findings manifests have now, as of the updates that have
+// been announced. A manifest that holds nothing, or is not indexed, is absent.
+// What manifests share is judged once; still, ask for a page of them, not for
+// all.
+func (e *Engine) Counts(ctx context.Context, manifests []int32) (map[int32]schemas.BySeverity, error) {
+	if err := e.prepare(ctx); err != nil {
+		return nil, err
+	}
+	out := make(map[int32]schemas.BySeverity)
+	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err := pgx.BeginTxFunc(ctx, e.pool, opts, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, selectHeldOccurrences, pgx.NamedArgs{"manifests": manifests})
+		if err != nil {
+			return err
+		}
+		held, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+		if err != nil {
+			return err
+		}
+		cs, err := e.presentPairs(ctx, tx, held)
+		if err != nil {
+			return err
+		}
+		vulns, occurrences := split(cs)
+		rows, err = tx.Query(ctx, countHeld, pgx.NamedArgs{"vulns": vulns, "occurrences": occurrences, "manifests": manifests})
+		if err != nil {
+			return err
+		}
+		var id int32
+		var rank, n int
+		_, err = pgx.ForEachRow(rows, []any{&id, &rank, &n}, func() error {
+			c := out[id]
+			c.Add(rank, n)
+			out[id] = c
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count findings: %w", err)
+	}
+	return out, nil
+}
+
+// split returns the two columns of pairs.
+func split(cs []candidate) (vulns []int64, occurrences []int32) {
+	vulns, occurrences = make([]int64, len(cs)), make([]int32, len(cs))
+	for i, c := range cs {
+		vulns[i], occurrences[i] = c.vuln, c.occurrence
+	}
+	return vulns, occurrences
 }

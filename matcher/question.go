@@ -36,12 +36,12 @@ func (e *Engine) ask(ctx context.Context, do func(*work) error) error {
 }
 
 const (
-	// insertHolders lists the manifests that hold one of the findings'
+	// selectHolders lists the manifests that hold one of the findings'
 	// occurrences now.
 	selectHolders = `
 SELECT i.manifest_id, i.id, m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}')
 FROM tocsin.inventory i
-JOIN tocsin.manifest m ON m.id = i.manifest_id
+JOIN tocsin.manifest m ON m.id = i.manifest_id AND m.state <> 'deleted'
 LEFT JOIN tocsin.naming n ON n.id = m.naming_id
 WHERE i.current AND i.manifest_id > @after
   AND EXISTS (SELECT FROM unnest(i.occurrences) AS o (id) JOIN finding f ON f.occurrence = o.id)

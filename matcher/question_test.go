@@ -3,6 +3,7 @@ package matcher_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -244,5 +245,24 @@ func TestEventsAreCutAndPaged(t *testing.T) {
 	}
 	if _, _, err := w.engine.ChangeFindings(t.Context(), second, "other", matcher.Page{}); !errors.Is(err, matcher.ErrBadQuestion) {
 		t.Errorf("a kind there is not: %v", err)
+	}
+}
+
+func TestCounts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.index("both", deb("bash", "5.2", "bash"), deb("zlib1g", "1.2", "zlib"))
+	w.index("one", deb("bash", "5.2", "bash"))
+	w.index("fixed", deb("bash", "5.4", "bash"))
+	w.update("debian", debVuln("CVE-1", "bash", "5.3", severity(claircore.Critical)), debVuln("CVE-2", "zlib", "", severity(claircore.Low)))
+	w.process()
+	w.update("debian") // is not announced yet
+	got, err := w.engine.Counts(t.Context(), []int32{w.ids["both"], w.ids["one"], w.ids["fixed"], 999})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[int32]schemas.BySeverity{w.ids["both"]: {Critical: 1, Low: 1}, w.ids["one"]: {Critical: 1}}
+	if !maps.Equal(got, want) {
+		t.Errorf("counts are %+v, want %+v", got, want)
 	}
 }

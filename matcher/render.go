@@ -19,7 +19,7 @@ import (
 var ErrUnknownChange = errors.New("unknown change")
 
 // renderChunk is how many events are rendered from one round of queries.
-const renderChunk = 64
+const renderChunk = 16
 
 const (
 	selectHeads = `
