@@ -132,11 +132,25 @@ func (l *Log) emit(ctx context.Context, tx pgx.Tx, r *record, except uuid.UUID) 
 		return err
 	}
 	l.metrics.events.WithLabelValues(r.Type).Inc()
+	return l.owe(ctx, tx, v, r, except)
+}
+
+// owe enqueues an event that has been written to whoever wants it by its
+// attributes. Who has to see the data is left for later.
+func (l *Log) owe(ctx context.Context, tx pgx.Tx, v *view, r *record, except uuid.UUID) error {
 	var owed []schemas.Owed
+	var later []uuid.UUID
 	for s := range v.matching(ctx, &r.Event) {
-		if s.id != except && (!s.set.NeedsData() || s.set.Match(ctx, &r.Event)) {
+		switch {
+		case s.id == except:
+		case s.set.NeedsData():
+			later = append(later, s.id)
+		default:
 			owed = append(owed, schemas.Owed{EventID: r.id, SubscriptionID: s.id})
 		}
+	}
+	if err := r.leaveForLater(ctx, tx, later); err != nil {
+		return err
 	}
 	return l.enqueue(ctx, tx, owed)
 }

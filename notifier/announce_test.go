@@ -146,6 +146,10 @@ func TestEveryAnnouncement(t *testing.T) {
 			t.Errorf("%s: %d deliveries to the subscription it is about, want %d", typ, got, wantSelf)
 		}
 	}
+	if n := len(w.owed.of(t, data.ID)); n != 0 {
+		t.Errorf("%d deliveries by a filter over the data, inside the transaction", n)
+	}
+	w.matchAll(t)
 	if n := len(w.owed.of(t, data.ID)); n != 1 {
 		t.Errorf("%d deliveries by a filter over the data, want 1", n)
 	}

@@ -57,8 +57,9 @@ ORDER BY id LIMIT @batch`
 
 // ManifestsChanged announces in tx one event for each row of the transaction's
 // temporary table affected_manifest, and digests for those who want them, and
-// says how many events it was without the digests. It is called once a change. It reads the events back in
-// batches, so that its memory does not grow with their number.
+// says how many events it was without the digests. It is called once a change.
+// It reads the events back in batches, so that its memory does not grow with
+// their number.
 func (l *Log) ManifestsChanged(ctx context.Context, tx pgx.Tx, changeID int64, update schemas.Update) (int64, error) {
 	defer l.metrics.since(time.Now())
 	source, err := l.eventSource(ctx)

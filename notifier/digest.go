@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/schemas"
@@ -152,14 +153,11 @@ func (c *change) writeDigest(ctx context.Context, tx pgx.Tx, d *digest, group st
 	for _, s := range subs {
 		owed = append(owed, schemas.Owed{EventID: r.id, SubscriptionID: s.id})
 	}
-	if sc == nil { // those who ask for its type by name get it beside the events
-		for s := range c.view.matching(ctx, &r.Event) {
-			if !s.set.NeedsData() || s.set.Match(ctx, &r.Event) {
-				owed = append(owed, schemas.Owed{EventID: r.id, SubscriptionID: s.id})
-			}
-		}
+	if err := c.log.enqueue(ctx, tx, owed); err != nil || sc != nil {
+		return err
 	}
-	return c.log.enqueue(ctx, tx, owed)
+	// Those who ask for its type by name get it beside the events.
+	return c.log.owe(ctx, tx, c.view, r, uuid.Nil)
 }
 
 // scope is whom a digest of the subscriber's group is made for.

@@ -13,6 +13,6 @@
 // It does not deliver (package delivery does), it does not say what changed
 // (package matcher does, and renders it), and it does not order events of
 // different transactions: an id that was taken earlier may be committed later.
-// A filter that reads the data of an update's events is tried after the update
-// has been committed, so that it can't hold the update up.
+// A filter that reads the data is tried after the transaction has been
+// committed, so that it can't hold up who announces.
 package notifier

@@ -188,6 +188,21 @@ func (w *world) mustChange(t testing.TB, id int64) {
 	}
 }
 
+// matchAll matches all that is pending, and says in how many turns.
+func (w *world) matchAll(t testing.TB) (turns int) {
+	t.Helper()
+	for {
+		worked, err := w.matchPending(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !worked {
+			return turns
+		}
+		turns++
+	}
+}
+
 func (w *world) count(t testing.TB, query string, args ...any) (n int) {
 	t.Helper()
 	if err := w.Pool.QueryRow(t.Context(), query, args...).Scan(&n); err != nil {

@@ -22,139 +22,216 @@ INSERT INTO tocsin.pending_match (subscription_id, change_id, after, until, upda
 SELECT s, @change, @after, @until, @update FROM unnest(@subscriptions::uuid[]) s`
 
 // leaveForLater notes which subscriptions have to see the data of the change's
-// events. They are matched when the change has been committed: rendering takes
-// time, and the change's rows are not to be seen before.
+// events. They are matched when the change has been committed: a filter over
+// data takes its time, rendering the data too, and neither is to hold up who
+// announces. The rows of the change can't be rendered before that anyway.
 func (c *change) leaveForLater(ctx context.Context, tx pgx.Tx) error {
-	if len(c.pending) == 0 {
-		return nil
-	}
 	ids := slices.SortedFunc(maps.Keys(c.pending), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-	_, err := tx.Exec(ctx, insertPending, pgx.NamedArgs{
+	return leaveForLater(ctx, tx, pgx.NamedArgs{
 		"subscriptions": ids, "change": c.id, "after": c.after, "until": c.until, "update": c.update,
 	})
-	if err != nil {
-		return fmt.Errorf("notifier: note %d subscriptions to be matched with the data: %w", len(ids), err)
+}
+
+// leaveForLater notes which subscriptions have to see the record's data.
+func (r *record) leaveForLater(ctx context.Context, tx pgx.Tx, subs []uuid.UUID) error {
+	before, behind := neighbours(r.id)
+	return leaveForLater(ctx, tx, pgx.NamedArgs{
+		"subscriptions": subs, "change": 0, "after": before, "until": behind, "update": nil,
+	})
+}
+
+func leaveForLater(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) error {
+	n := len(args["subscriptions"].([]uuid.UUID))
+	if n == 0 {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, insertPending, args); err != nil {
+		return fmt.Errorf("notifier: note %d subscriptions to be matched with the data: %w", n, err)
 	}
 	return nil
 }
 
+// neighbours are the UUIDs right before and right behind one.
+func neighbours(id uuid.UUID) (before, behind uuid.UUID) {
+	before, behind = id, id
+	for i := len(id) - 1; i >= 0; i-- {
+		before[i]--
+		if before[i] != 0xff {
+			break
+		}
+	}
+	for i := len(id) - 1; i >= 0; i-- {
+		behind[i]++
+		if behind[i] != 0 {
+			break
+		}
+	}
+	return before, behind
+}
+
+// What waits for the same events is taken together, so that they are rendered
+// once. What has failed before is taken alone.
 const takePending = `
-SELECT id, subscription_id, change_id, after, until, update, digest, attempts FROM tocsin.pending_match
-WHERE due_at <= clock_timestamp() ORDER BY due_at, id LIMIT 1 FOR UPDATE SKIP LOCKED`
+WITH first AS (
+  SELECT id, change_id, after, attempts FROM tocsin.pending_match
+  WHERE due_at <= clock_timestamp() ORDER BY due_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+SELECT p.id, p.subscription_id, p.change_id, p.after, p.until, p.update, p.digest
+FROM first JOIN tocsin.pending_match p ON p.id = first.id
+  OR (first.attempts = 0 AND p.attempts = 0 AND p.change_id = first.change_id AND p.after = first.after)
+WHERE p.due_at <= clock_timestamp()
+ORDER BY p.id LIMIT 256 FOR UPDATE OF p SKIP LOCKED`
 
 const advancePending = `UPDATE tocsin.pending_match SET after = @after, digest = @digest, attempts = 0, reason = '' WHERE id = @id`
 
 const postponePending = `
 UPDATE tocsin.pending_match SET attempts = attempts + 1, reason = @reason,
   due_at = clock_timestamp() + LEAST(interval '1 second' * 2 ^ LEAST(attempts, 9), interval '5 minutes')
-WHERE id = @id`
+WHERE id = ANY(@ids)`
 
 const deletePending = `DELETE FROM tocsin.pending_match WHERE id = @id`
+
+// pendingBatch is how many events are matched in one transaction.
+const pendingBatch = 8 * renderBatch
 
 // pendingMatch is one row of pending_match.
 type pendingMatch struct {
 	id, changeID int64
 	subscription uuid.UUID
 	after, until uuid.UUID
-	update       schemas.Update
+	update       *schemas.Update
 	digest       *digest
-	attempts     int
+
+	sub  *subscriber
+	owed []schemas.Owed
 }
 
-// matchPending matches one batch of one pending subscription; false if there
-// is none due. What it enqueues and how far it came are committed together.
+// matchPending matches one batch of events with what is pending; false if
+// nothing is due. What it enqueues and how far it came are committed together.
 func (l *Log) matchPending(ctx context.Context) (worked bool, err error) {
-	var p pendingMatch
+	var ids []int64
 	err = pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, takePending).Scan(&p.id, &p.subscription, &p.changeID, &p.after, &p.until, &p.update, &p.digest, &p.attempts)
-		if errors.Is(err, pgx.ErrNoRows) {
+		rows, err := tx.Query(ctx, takePending)
+		if err != nil {
+			return fmt.Errorf("take: %w", err)
+		}
+		pending, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*pendingMatch, error) {
+			p := &pendingMatch{}
+			err := row.Scan(&p.id, &p.subscription, &p.changeID, &p.after, &p.until, &p.update, &p.digest)
+			ids = append(ids, p.id)
+			return p, err
+		})
+		if err != nil {
+			return fmt.Errorf("take: %w", err)
+		}
+		if len(pending) == 0 {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("notifier: take a pending match: %w", err)
-		}
 		worked = true
-		return l.matchBatch(ctx, tx, &p)
+		return l.matchBatch(ctx, tx, pending)
 	})
-	if err == nil || !worked {
+	if err == nil {
+		return worked, nil
+	}
+	err = fmt.Errorf("notifier: match filters with the data of events: %w", err)
+	if ctx.Err() != nil || len(ids) == 0 {
 		return worked, err
 	}
-	if ctx.Err() != nil {
-		return worked, err
-	}
-	if _, e := l.Pool.Exec(ctx, postponePending, pgx.NamedArgs{"id": p.id, "reason": err.Error()}); e != nil {
+	if _, e := l.Pool.Exec(ctx, postponePending, pgx.NamedArgs{"ids": ids, "reason": err.Error()}); e != nil {
 		err = errors.Join(err, e)
 	}
-	return worked, fmt.Errorf("notifier: match subscription %s with the data of change %d: %w", p.subscription, p.changeID, err)
+	return worked, err
 }
 
-func (l *Log) matchBatch(ctx context.Context, tx pgx.Tx, p *pendingMatch) error {
+// wholeEvents reads what is pending: of a change, beside whose events others
+// may lie, or a single event, beside which nothing does.
+const wholeEvents = `
+SELECT ` + recordColumns + ` FROM tocsin.event
+WHERE id > @after AND id < @until
+  AND (@change::bigint = 0 OR (change_id = @change AND type = '` + schemas.TypeVulnerabilitiesChanged + `'))
+ORDER BY id LIMIT @limit`
+
+// matchBatch matches the next events with all of pending, which wait for the
+// same ones.
+func (l *Log) matchBatch(ctx context.Context, tx pgx.Tx, pending []*pendingMatch) error {
 	v, err := l.current(ctx, tx)
 	if err != nil {
 		return err
 	}
-	s := v.subs[p.subscription]
-	if s == nil || s.set == nil { // deleted or disabled meanwhile
-		_, err := tx.Exec(ctx, deletePending, pgx.NamedArgs{"id": p.id})
-		return err
-	}
-	rows, err := tx.Query(ctx, wholeEvents, pgx.NamedArgs{"change": p.changeID, "after": p.after, "until": p.until, "limit": 8 * renderBatch})
+	first := pending[0]
+	args := pgx.NamedArgs{"change": first.changeID, "after": first.after, "until": first.until, "limit": pendingBatch}
+	batch, err := l.collect(ctx, tx, wholeEvents, args)
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
-	batch, err := pgx.CollectRows(rows, l.scan)
-	if err != nil {
-		return fmt.Errorf("read events: %w", err)
+	more, last := len(batch) == pendingBatch, first.after
+	if more {
+		last = batch[len(batch)-1].id
 	}
-	last := len(batch) < 8*renderBatch
-	if !last {
-		p.after = batch[len(batch)-1].id
+	for _, p := range pending {
+		if s := v.subs[p.subscription]; s != nil && s.set != nil {
+			p.sub = s // else it was deleted or disabled meanwhile
+		}
 	}
-	batch = slices.DeleteFunc(batch, func(r *record) bool {
-		return !s.plan.Allows(&r.Event) || !s.set.MatchAttributes(ctx, &r.Event)
-	})
-	var owed []schemas.Owed
 	for part := range slices.Chunk(batch, renderBatch) {
-		if err := l.render(ctx, part); err != nil {
+		if err := l.matchPart(ctx, part, pending); err != nil {
 			return err
 		}
-		for _, r := range part {
+	}
+	for _, p := range pending {
+		if err := l.enqueue(ctx, tx, p.owed); err != nil {
+			return err
+		}
+		if p.sub != nil && more {
+			args := pgx.NamedArgs{"id": p.id, "after": last, "digest": p.digest}
+			if _, err := tx.Exec(ctx, advancePending, args); err != nil {
+				return fmt.Errorf("advance: %w", err)
+			}
+			continue
+		}
+		if p.sub != nil && p.digest != nil {
+			if err := l.finishDigest(ctx, tx, p); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(ctx, deletePending, pgx.NamedArgs{"id": p.id}); err != nil {
+			return fmt.Errorf("finish: %w", err)
+		}
+	}
+	return nil
+}
+
+// matchPart renders the events that any of pending may want, and matches them.
+func (l *Log) matchPart(ctx context.Context, part []*record, pending []*pendingMatch) error {
+	may := func(p *pendingMatch, r *record) bool {
+		return p.sub != nil && p.sub.plan.Allows(&r.Event) && p.sub.set.MatchAttributes(ctx, &r.Event)
+	}
+	part = slices.DeleteFunc(part, func(r *record) bool {
+		return !slices.ContainsFunc(pending, func(p *pendingMatch) bool { return may(p, r) })
+	})
+	if err := l.render(ctx, part); err != nil {
+		return err
+	}
+	for _, r := range part {
+		for _, p := range pending {
 			switch {
-			case !s.set.Match(ctx, &r.Event):
-			case s.digests == "":
-				owed = append(owed, schemas.Owed{EventID: r.id, SubscriptionID: s.id})
-			default:
+			case !may(p, r) || !p.sub.set.Match(ctx, &r.Event):
+			case p.sub.digests != "" && r.rendered():
 				if p.digest == nil {
 					p.digest = &digest{}
 				}
 				p.digest.add(r)
+			default:
+				p.owed = append(p.owed, schemas.Owed{EventID: r.id, SubscriptionID: p.sub.id})
 			}
-			r.SetData(nil)
 		}
+		r.SetData(nil)
 	}
-	if err := l.enqueue(ctx, tx, owed); err != nil {
-		return err
-	}
-	if !last {
-		_, err := tx.Exec(ctx, advancePending, pgx.NamedArgs{"id": p.id, "after": p.after, "digest": p.digest})
-		return err
-	}
-	if p.digest != nil {
-		if err := l.finishDigest(ctx, tx, p, s); err != nil {
-			return err
-		}
-	}
-	_, err = tx.Exec(ctx, deletePending, pgx.NamedArgs{"id": p.id})
-	return err
+	return ctx.Err()
 }
 
-const wholeEvents = `
-SELECT ` + recordColumns + ` FROM tocsin.event
-WHERE change_id = @change AND type = '` + schemas.TypeVulnerabilitiesChanged + `' AND id > @after AND id < @until
-ORDER BY id LIMIT @limit`
-
-func (l *Log) finishDigest(ctx context.Context, tx pgx.Tx, p *pendingMatch, s *subscriber) error {
-	r, err := p.digest.record(ctx, l, p.changeID, p.update, s.scope())
+func (l *Log) finishDigest(ctx context.Context, tx pgx.Tx, p *pendingMatch) error {
+	r, err := p.digest.record(ctx, l, p.changeID, *p.update, p.sub.scope())
 	if err != nil {
 		return err
 	}
@@ -162,7 +239,7 @@ func (l *Log) finishDigest(ctx context.Context, tx pgx.Tx, p *pendingMatch, s *s
 		return err
 	}
 	l.metrics.events.WithLabelValues(r.Type).Inc()
-	return l.enqueue(ctx, tx, []schemas.Owed{{EventID: r.id, SubscriptionID: s.id}})
+	return l.enqueue(ctx, tx, []schemas.Owed{{EventID: r.id, SubscriptionID: p.sub.id}})
 }
 
 // runPending matches what is pending until ctx ends.

@@ -10,8 +10,9 @@ import (
 
 // Run relays the outbox, matches what is pending and keeps the event log's
 // partitions, until ctx ends and all that has ended too. At its start it seals
-// again, with the keyring's first key, the secrets that another key sealed. Any number of
-// replicas may run. A failing database or NATS is logged and waited out.
+// again, with the keyring's first key, the secrets that another key sealed. Any
+// number of replicas may run. A failing database or NATS is logged and waited
+// out.
 func (l *Log) Run(ctx context.Context) error {
 	if l.Enqueuer == nil || l.Renderer == nil {
 		return fmt.Errorf("notifier: Run needs an Enqueuer and a Renderer")
@@ -67,7 +68,7 @@ func (l *Log) every(ctx context.Context, subject string, work func(context.Conte
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			l.Logger.WarnContext(ctx, "notifier work failed and is tried again", "subject", subject, "reason", err, "in", pause)
+			l.Logger.WarnContext(ctx, "work failed and is tried again", "reason", err, "in", pause)
 			pause = min(2*pause, maxPause)
 		case worked:
 			pause = l.Poll

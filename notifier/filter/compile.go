@@ -27,7 +27,7 @@ type Limits struct {
 	Depth      int           // nesting of all, any and not; default 16
 	Length     int           // bytes of one sql or cel expression or one value; default 4096
 	Total      int           // bytes of all expressions and values; default 16 KiB
-	Cost       uint64        // of one cel evaluation, in cel-go's units; default 1,000,000
+	Cost       uint64        // of one cel evaluation, in cel-go's units; default 300,000
 	Timeout    time.Duration // of one cel evaluation; default 100 ms
 	Attributes map[string]Kind
 }
@@ -37,7 +37,7 @@ func (l Limits) defaults() Limits {
 	l.Depth = cmp.Or(l.Depth, 16)
 	l.Length = cmp.Or(l.Length, 4096)
 	l.Total = cmp.Or(l.Total, 16<<10)
-	l.Cost = cmp.Or(l.Cost, 1_000_000)
+	l.Cost = cmp.Or(l.Cost, 300_000)
 	l.Timeout = cmp.Or(l.Timeout, 100*time.Millisecond)
 	if l.Attributes == nil {
 		l.Attributes = Attributes

@@ -97,15 +97,16 @@ CREATE TABLE tocsin.secret (
 );
 CREATE INDEX secret_subscription ON tocsin.secret (subscription_id);
 
--- A subscription whose filters read the data of rendered events: what of a change is still to be matched with it,
--- outside the change's transaction. after moves from one batch to the next.
+-- A subscription whose filters read the data, and the events that are still to be matched with it, outside the
+-- transaction that wrote them: those of a change (update says of which step), or a single one (change_id 0).
+-- after moves from one batch to the next.
 CREATE TABLE tocsin.pending_match (
   id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   subscription_id  uuid NOT NULL REFERENCES tocsin.subscription (id) ON DELETE CASCADE,
   change_id        bigint NOT NULL,
   after            uuid NOT NULL,
   until            uuid NOT NULL,
-  update           jsonb NOT NULL,
+  update           jsonb,
   digest           jsonb,
   due_at           timestamptz NOT NULL DEFAULT now(),
   attempts         integer NOT NULL DEFAULT 0,
