@@ -256,7 +256,7 @@ func (l *lane) conclude(c Config, results []result, done func(error)) {
 	l.settling += len(settle)
 	l.q.settles.add(settle)
 	if last.RetryAfter > 0 {
-		l.pauseFor(min(last.RetryAfter, MaxRetryAfter))
+		l.hold(min(last.RetryAfter, MaxRetryAfter))
 	}
 	if c.Ordered && last.Class != ClassDelivered {
 		l.discard()

@@ -16,9 +16,14 @@ const (
 	openSQL = `
 UPDATE tocsin.lane
 SET breaker = 'open', opens = @opens, failing_since = coalesce(failing_since, clock_timestamp()), reason = @reason,
-    not_before = clock_timestamp() + @wait * INTERVAL '1 microsecond'
+    not_before = greatest(not_before, clock_timestamp() + @wait * INTERVAL '1 microsecond')
 WHERE subscription_id = @id AND token = @token AND owner = @owner
 RETURNING failing_since, clock_timestamp() - failing_since > @patience * INTERVAL '1 microsecond'`
+
+	holdSQL = `
+UPDATE tocsin.lane SET not_before = greatest(not_before, clock_timestamp() + @wait * INTERVAL '1 microsecond')
+WHERE subscription_id = @id AND token = @token AND owner = @owner
+RETURNING subscription_id`
 
 	closeSQL = `
 UPDATE tocsin.lane
@@ -26,6 +31,21 @@ SET breaker = 'closed', opens = 0, failing_since = NULL, reason = @reason, not_b
 WHERE subscription_id = @id AND token = @token AND owner = @owner
 RETURNING subscription_id`
 )
+
+// hold leaves the far side alone for as long as it asked, also when the lane
+// goes to another replica or the process ends meanwhile. The lane is locked.
+func (l *lane) hold(d time.Duration) {
+	l.pauseFor(d)
+	until := time.Now().Add(d)
+	if until.Sub(l.noted) < time.Second {
+		return
+	}
+	l.noted = until
+	l.record(func(ctx context.Context, tx pgx.Tx) error {
+		_, err := l.exec(ctx, tx, holdSQL, pgx.NamedArgs{"wait": time.Until(until).Microseconds()})
+		return err
+	})
+}
 
 // breakerChanged records that the lane's breaker opened or closed, and
 // announces it. An open breaker ends the lane: its row says when the next

@@ -62,6 +62,7 @@ type lane struct {
 	tail     bool      // that was all there was
 	looked   time.Time // when an ordered lane last looked whether its head still waits
 	pause    time.Time
+	noted    time.Time // until when the lane's row says to leave the far side alone
 	timer    *time.Timer
 	idle     time.Time // since when there is nothing to do; zero while there is
 	ending   endReason
@@ -337,6 +338,9 @@ func (l *lane) reconfigure(sub Subscription) {
 	if sub.Config.Breaker != old.Config.Breaker {
 		l.breaker = newBreaker(sub.Config.Breaker, l.breaker.row)
 	}
+	if sub.Sink != old.Sink {
+		l.pause, l.noted = time.Time{}, time.Time{} // another asked for it
+	}
 	if sub.Config.Ordered != old.Config.Ordered {
 		l.discard() // it is in another order
 	}
@@ -368,11 +372,12 @@ func (l *lane) lose() {
 // abort gives up the attempts under way.
 func (l *lane) abort() { l.stop() }
 
-// idleFor is for how long the lane has had nothing to do; 0 while it has.
+// idleFor is for how long the lane has had nothing to do; 0 while it has, or
+// may not do it yet.
 func (l *lane) idleFor() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.idle.IsZero() {
+	if l.idle.IsZero() || l.pause.After(time.Now()) {
 		return 0
 	}
 	return max(time.Since(l.idle), 1)

@@ -40,6 +40,9 @@ func TestNextDelay(t *testing.T) {
 	if d, _ := NextDelay(s, 1, 1000*time.Hour, 0.2, 0); d != MaxRetryAfter {
 		t.Errorf("a Retry-After of 1000 h means %v", d)
 	}
+	if d, _ := NextDelay(s, 6, time.Second, 0.2, 0.5); d != 2*time.Hour {
+		t.Errorf("a Retry-After of a second at the sixth failure means %v", d)
+	}
 }
 
 func TestNextDelayBounds(t *testing.T) {
@@ -51,12 +54,8 @@ func TestNextDelayBounds(t *testing.T) {
 		random := rapid.Float64Range(0, 0.999999).Draw(t, "random")
 		after := time.Duration(rapid.Int64Range(0, int64(48*time.Hour)).Draw(t, "retryAfter"))
 		d, ok := NextDelay(s, attempts, after, jitter, random)
-		base := float64(s[attempts-1])
-		lo, hi := base*(1-jitter)-1, base*(1+jitter)+1
-		if after > 0 {
-			base = float64(min(after, MaxRetryAfter))
-			lo, hi = base, base*(1+jitter)+1
-		}
+		base, asked := float64(s[attempts-1]), float64(min(after, MaxRetryAfter))
+		lo, hi := max(base*(1-jitter)-1, asked), max(base, asked)*(1+jitter)+1
 		if !ok || float64(d) < lo || float64(d) > hi {
 			t.Fatalf("%v is not within [%v, %v]", d, time.Duration(lo), time.Duration(hi))
 		}

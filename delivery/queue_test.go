@@ -133,6 +133,32 @@ func TestRetryAfterHoldsTheSubscription(t *testing.T) {
 	}
 }
 
+// What a target asks for outlives the process that it asked.
+func TestRetryAfterSurvivesRestart(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	s := newSink(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	sub := h.subscribe(s.URL, config(func(c *schemas.SubscriptionConfig) { c.Concurrency = 1 }))
+	stop := h.run()
+	h.publish(3, sub)
+	held := func() bool {
+		return h.count(`SELECT count(*) FROM tocsin.lane WHERE not_before > now() + INTERVAL '59 minutes'`) == 1
+	}
+	h.eventually("held back", held)
+	stop()
+	h.run()
+	good := newSink(t, status(http.StatusOK))
+	other := h.subscribe(good.URL)
+	h.publish(1, other)
+	h.settled(other, "delivered", 1)
+	if n := len(s.received()); n != 1 || !held() {
+		t.Errorf("%d attempts within the hour, want 1", n)
+	}
+}
+
 func TestOrdered(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)

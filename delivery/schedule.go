@@ -19,18 +19,21 @@ const MaxRetryAfter = 24 * time.Hour
 // NextDelay is how long to wait after the given number of failed attempts (1
 // after the first): the schedule's delay, shorter or longer by up to the share
 // jitter of it, so that a target which comes back is not met by all at once.
-// It is false when the schedule is used up. A retryAfter above zero takes the
-// delay's place: it is bounded by [MaxRetryAfter] and never undercut, jitter
-// only adds to it. random is in [0, 1); 0.5 leaves a scheduled delay as it is.
+// It is false when the schedule is used up. A retryAfter above zero makes the
+// wait longer, never shorter, or a target that asks for a second each time
+// would use its schedule up within seconds: it is bounded by [MaxRetryAfter]
+// and never undercut, jitter only adds to it. random is in [0, 1); 0.5 leaves a
+// scheduled delay as it is.
 func NextDelay(schedule []time.Duration, attempts int, retryAfter time.Duration, jitter, random float64) (time.Duration, bool) {
 	if attempts < 1 || attempts > len(schedule) {
 		return 0, false
 	}
 	jitter = min(max(jitter, 0), 1)
-	if retryAfter > 0 {
-		d := min(retryAfter, MaxRetryAfter)
-		return d + time.Duration(jitter*random*float64(d)), true
-	}
 	d := schedule[attempts-1]
-	return d + time.Duration(jitter*(2*random-1)*float64(d)), true
+	d += time.Duration(jitter * (2*random - 1) * float64(d))
+	if retryAfter > 0 {
+		asked := min(retryAfter, MaxRetryAfter)
+		d = max(d, asked+time.Duration(jitter*random*float64(asked)))
+	}
+	return d, true
 }
