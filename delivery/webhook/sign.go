@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,23 +33,24 @@ const (
 // to 64, a longer one does no harm.
 const minHMAC = 24
 
-// signer signs with one secret.
+// signer signs with one secret what head and body are together.
 type signer interface {
-	sign(content []byte) string
+	sign(head, body []byte) string
 }
 
 type hmacKey []byte
 
-func (k hmacKey) sign(content []byte) string {
+func (k hmacKey) sign(head, body []byte) string {
 	mac := hmac.New(sha256.New, k)
-	mac.Write(content)
+	mac.Write(head)
+	mac.Write(body)
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
 type ed25519Key ed25519.PrivateKey
 
-func (k ed25519Key) sign(content []byte) string {
-	return "v1a," + base64.StdEncoding.EncodeToString(ed25519.Sign(ed25519.PrivateKey(k), content))
+func (k ed25519Key) sign(head, body []byte) string {
+	return "v1a," + base64.StdEncoding.EncodeToString(ed25519.Sign(ed25519.PrivateKey(k), slices.Concat(head, body)))
 }
 
 // signers reads secrets; an error says what is wrong without showing them.
@@ -88,25 +90,24 @@ func parseSecret(s string) (signer, error) {
 	return hmacKey(raw), nil
 }
 
-// signed is what a signature covers.
-func signed(id string, at time.Time, body []byte) []byte {
-	content := make([]byte, 0, len(id)+len(body)+24)
-	content = append(content, id...)
-	content = append(content, '.')
-	content = strconv.AppendInt(content, at.Unix(), 10)
-	content = append(content, '.')
-	return append(content, body...)
+// head is what a signature covers before the body.
+func head(id string, at time.Time) []byte {
+	h := make([]byte, 0, len(id)+24)
+	h = append(h, id...)
+	h = append(h, '.')
+	h = strconv.AppendInt(h, at.Unix(), 10)
+	return append(h, '.')
 }
 
 // signature is the value of the signature header.
 func signature(keys []signer, id string, at time.Time, body []byte) string {
-	content := signed(id, at, body)
+	h := head(id, at)
 	var b strings.Builder
 	for i, k := range keys {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		b.WriteString(k.sign(content))
+		b.WriteString(k.sign(h, body))
 	}
 	return b.String()
 }

@@ -40,7 +40,7 @@ func Verify(h http.Header, body []byte, keys []string, now time.Time) error {
 	if d := now.Sub(at); d > Tolerance || d < -Tolerance {
 		return ErrTimestamp
 	}
-	content := signed(id, at, body)
+	content := append(head(id, at), body...)
 	for i, key := range keys {
 		check, err := parseKey(key)
 		if err != nil {
