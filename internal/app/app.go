@@ -61,7 +61,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := os.MkdirAll(a.config.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w (set --data-dir or TOCSIN_DATA_DIR to one that can be written)", err)
 	}
-	slog.SetDefault(a.log) // claircore logs there
+	slog.SetDefault(slog.New(claircoreLog{a.log.Handler()})) // claircore logs there
 	life := newLifecycle(ctx, a.log)
 	defer func() {
 		a.health.Stopping()

@@ -191,7 +191,7 @@ func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, st
 
 func (a *App) newUpdater(pool *pgxpool.Pool, b *bus.Bus, queue *jobs.Store, log *notifier.Log) (*updater.Service, error) {
 	return updater.New(pool, &updater.Dependencies{Queue: queue, Intake: b, Waker: b, Announcer: log}, UpdaterConfig(a.config),
-		updater.WithLogger(a.log.With("role", "updater")), updater.WithUpdateLock(matcher.UpdateLockKey), updater.WithUserAgent(a.userAgent()))
+		updater.WithLogger(a.log.With("role", "updater")), updater.WithUpdateLock(matcher.UpdateLockKey), updater.WithUserAgent(a.userAgent()), updater.WithRegisterer(a.registry))
 }
 
 // UpdaterConfig is the updaters' part of a configuration.
