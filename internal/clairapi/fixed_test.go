@@ -86,6 +86,8 @@ func (f *fixed) Index(ctx context.Context, m *claircore.Manifest) (*claircore.In
 	switch m.Hash.String() {
 	case notTar.String():
 		return nil, fmt.Errorf("opening layer: %w", tarfs.ErrFormat)
+	case unknown.String():
+		return nil, fmt.Errorf("layers[0].uri: is a file: %w", clairapi.ErrBadManifest)
 	case broken.String():
 		return nil, errors.New("fetching layer: 404 Not Found")
 	}

@@ -47,7 +47,7 @@ func (s *server) index(w http.ResponseWriter, r *http.Request) {
 	}
 	report, err := s.Indexer.Index(r.Context(), m)
 	switch {
-	case errors.Is(err, tarfs.ErrFormat):
+	case errors.Is(err, tarfs.ErrFormat), errors.Is(err, ErrBadManifest):
 		fail(w, http.StatusBadRequest, fmt.Errorf("failed to start scan: %w", err))
 		return
 	case err != nil:

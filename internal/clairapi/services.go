@@ -13,6 +13,11 @@ import (
 // ErrNotFound is what a service returns for a thing that is not there.
 var ErrNotFound = errors.New("not found")
 
+// ErrBadManifest is what [Indexer] returns, wrapped, for a manifest that can't
+// be indexed through its own fault, as with a layer that is not a tar archive.
+// It is answered as 400.
+var ErrBadManifest = errors.New("bad manifest")
+
 // ErrInUse is what [Matcher] returns for an update operation that can't be
 // deleted because events of it are still to be written. It is answered as 409.
 var ErrInUse = errors.New("still in use")

@@ -52,6 +52,7 @@ func TestWire(t *testing.T) {
 		{name: "index-not-json", method: "POST", path: ix + "index_report", body: `hash=1`},
 		{name: "index-two-values", method: "POST", path: ix + "index_report", body: manifest(known) + "{}"},
 		{name: "index-not-tar", method: "POST", path: ix + "index_report", body: manifest(notTar)},
+		{name: "index-refused", method: "POST", path: ix + "index_report", body: manifest(unknown)},
 		{name: "index-no-layer", method: "POST", path: ix + "index_report", body: manifest(broken)},
 		{name: "index-method", method: "PUT", path: ix + "index_report"},
 		{name: "report", method: "GET", path: ix + "index_report/" + known.String()},

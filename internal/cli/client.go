@@ -231,3 +231,10 @@ func list[T any](c *client, path string, query url.Values, limit int) ([]T, erro
 
 // seg escapes one segment of a path.
 func seg(s string) string { return url.PathEscape(s) }
+
+// setIf sets a parameter of a query, if there is a value.
+func setIf(q url.Values, name, value string) {
+	if value != "" {
+		q.Set(name, value)
+	}
+}

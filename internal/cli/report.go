@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/internal/terminal"
+	"tocsin.dev/tocsin/schemas"
+)
+
+type reportCmd struct {
+	Image    string `arg:"" help:"Name or digest of an indexed image."`
+	Severity string `help:"Only findings at least this severe." placeholder:"SEVERITY"`
+	Fixable  bool   `help:"Only findings that name a fixed version."`
+	FailOn   string `help:"Exit with code 3 if there is a finding at least this severe (among those shown)." placeholder:"SEVERITY"`
+}
+
+func (reportCmd) Help() string {
+	return `Examples:
+  tocsin report registry.example.com/team/app:1.4
+  tocsin report sha256:… --severity high --fixable
+  tocsin report team/app:1.4 --fail-on critical          # in a pipeline
+  tocsin report team/app:1.4 -o json | jq .counts`
+}
+
+func (c *reportCmd) Run(e *env) error {
+	least, err := rankOf(c.Severity, 0)
+	if err != nil {
+		return err
+	}
+	failRank, err := rankOf(c.FailOn, len(schemas.SeverityNames))
+	if err != nil {
+		return err
+	}
+	cl, err := e.client()
+	if err != nil {
+		return err
+	}
+	var r v1.Report
+	if err := cl.call(http.MethodGet, "/images/"+seg(c.Image)+"/report", nil, nil, &r); err != nil {
+		if notFound(err) {
+			return &hinted{error: err, hint: "`tocsin images` lists what is indexed; `tocsin index REF --wait` indexes."}
+		}
+		return err
+	}
+	r.Vulnerabilities = slices.DeleteFunc(r.Vulnerabilities, func(f schemas.Finding) bool {
+		return schemas.SeverityRank(f.NormalizedSeverity) < least || c.Fixable && f.FixedInVersion == ""
+	})
+	if err := e.print(r, func() error { return e.findings(r) }); err != nil {
+		return err
+	}
+	n := 0
+	for _, f := range r.Vulnerabilities {
+		if schemas.SeverityRank(f.NormalizedSeverity) >= failRank {
+			n++
+		}
+	}
+	if n > 0 {
+		return &found{fmt.Sprintf("%s of severity %s or higher", terminal.Count(n, "finding"), strings.ToLower(c.FailOn))}
+	}
+	return nil
+}
+
+// rankOf is the rank of a severity, or what is meant by none.
+func rankOf(severity string, none int) (int, error) {
+	if severity == "" {
+		return none, nil
+	}
+	name, err := severityName(severity)
+	return schemas.SeverityRank(name), err
+}
+
+func (e *env) findings(r v1.Report) error {
+	name := strings.Join(r.Manifest.Names, " ")
+	if err := e.printf("%s  %s\n%s, vulnerabilities: %s; %d fixable\n\n", e.style.Bold(terminal.Clean(name)), terminal.Clean(r.Manifest.Digest),
+		terminal.Count(r.Packages, "package"), counts(r.Counts), r.Fixable); err != nil {
+		return err
+	}
+	for _, w := range r.Warnings {
+		e.notef("%s %s", e.notice.Warn("warning:"), terminal.Clean(w))
+	}
+	t := terminal.NewTable("SEVERITY", "ID", "PACKAGE", "VERSION", "FIXED IN", "KEV", "EPSS", "ALIASES")
+	for _, f := range r.Vulnerabilities {
+		kev, epss := "", ""
+		if f.KEV {
+			kev = "yes"
+		}
+		if f.EPSS != nil {
+			epss = fmt.Sprintf("%.0f%%", f.EPSS.Score*100)
+		}
+		t.Row(e.severity(f.NormalizedSeverity), f.ID, f.Package.Name, f.Package.Version, f.FixedInVersion, kev, epss, terminal.Clip(strings.Join(f.Aliases, " "), 40))
+	}
+	if t.Len() == 0 {
+		return e.printf("%s\n", e.style.Good("Nothing is known against it."))
+	}
+	return t.Write(e.out, e.style)
+}
