@@ -19,4 +19,6 @@ func (h claircoreLog) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return claircoreLog{h.Handler.WithAttrs(attrs)}
 }
 
-func (h claircoreLog) WithGroup(name string) slog.Handler { return claircoreLog{h.Handler.WithGroup(name)} }
+func (h claircoreLog) WithGroup(name string) slog.Handler {
+	return claircoreLog{h.Handler.WithGroup(name)}
+}
