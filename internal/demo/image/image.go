@@ -100,7 +100,7 @@ func compile(ctx context.Context) ([]byte, error) {
 			return nil, err
 		}
 	}
-	cmd := exec.CommandContext(ctx, tool, "build", "-o", "shop", ".")
+	cmd := exec.CommandContext(ctx, tool, "build", "-trimpath", "-o", "shop", ".")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+runtime.GOARCH, "GOFLAGS=", "GOWORK=off", "GO111MODULE=on")
 	if out, err := cmd.CombinedOutput(); err != nil {
