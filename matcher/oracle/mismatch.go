@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/quay/claircore"
+
+	"tocsin.dev/tocsin/schemas"
 )
 
 // Mismatch is one thing that the engine said and libvuln did not, or the other
@@ -18,9 +20,10 @@ type Mismatch struct {
 }
 
 // disagree describes how what events say differs from what libvuln says: other
-// findings, or a verdict libvuln doesn't know. It is empty if they agree.
-func disagree(want, got Findings) string {
-	missing, extra, other := Findings{}, Findings{}, Findings{}
+// findings, or a verdict libvuln doesn't know. Of several verdicts the worst
+// must speak, if worst is true. It is empty if they agree.
+func disagree(want, got Findings, worst bool) string {
+	missing, extra, other, milder := Findings{}, Findings{}, Findings{}, Findings{}
 	for id, vs := range want {
 		if _, ok := got[id]; !ok {
 			missing[id] = vs
@@ -35,6 +38,8 @@ func disagree(want, got Findings) string {
 		for v := range vs {
 			if !known[v] {
 				other.add(id, v)
+			} else if worst && !worstOf(known, v) {
+				milder.add(id, v)
 			}
 		}
 	}
@@ -42,12 +47,25 @@ func disagree(want, got Findings) string {
 	for _, part := range []struct {
 		what string
 		f    Findings
-	}{{"libvuln says, events don't", missing}, {"events say, libvuln doesn't", extra}, {"events say with a verdict libvuln doesn't", other}} {
+	}{{"libvuln says, events don't", missing}, {"events say, libvuln doesn't", extra}, {"events say with a verdict libvuln doesn't", other}, {"events say with a verdict that isn't the worst", milder}} {
 		if len(part.f) > 0 {
 			fmt.Fprintf(&b, "    %s:\n%s", part.what, part.f)
 		}
 	}
 	return b.String()
+}
+
+// worstOf says whether no other verdict is more severe or, as severe, has a fix
+// where this one has none.
+func worstOf(known map[Verdict]bool, v Verdict) bool {
+	rank := schemas.SeverityRank(v.Normalized)
+	for k := range known {
+		r := schemas.SeverityRank(k.Normalized)
+		if r > rank || r == rank && v.FixedIn == "" && k.FixedIn != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // Describe tells a mismatch to people, with the scenario's steps up to it.

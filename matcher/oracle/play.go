@@ -302,8 +302,9 @@ func (p *play) compare(ctx context.Context, pu *pendingUpdate, c change, current
 		for _, part := range []struct {
 			what      string
 			want, got Findings
-		}{{"added", want.Added, d.Added}, {"removed", want.Removed, d.Removed}, {"revised", want.Revised, d.Revised}} {
-			if text := disagree(part.want, part.got); text != "" {
+			worst     bool
+		}{{"added", want.Added, d.Added, true}, {"removed", want.Removed, d.Removed, true}, {"revised", want.Revised, d.Revised, false}} {
+			if text := disagree(part.want, part.got, part.worst); text != "" {
 				p.mismatch(pu.step, digest, "%s:\n%s", part.what, text)
 			}
 		}
