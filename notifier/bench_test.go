@@ -42,7 +42,8 @@ func manySubscriptions(tb testing.TB, n int) *view {
 			tb.Fatal(problems)
 		}
 		id := uuid.New()
-		v.subs[id] = &subscriber{id: id, spec: schemas.Subscription{Filters: f}, set: set, plan: set.Plan()}
+		spec := schemas.Subscription{Filters: f}
+		v.subs[id] = &subscriber{id: id, spec: spec, asks: asks(spec), set: set, plan: set.Plan()}
 	}
 	v.index = buildIndex(v.subs)
 	return v

@@ -19,17 +19,25 @@ type index struct {
 	groups  map[string][]*subscriber // who shares a digest, by subscriber.digests
 }
 
-// bucket holds subscribers, each in one place.
+// bucket holds classes, each in one place.
 type bucket struct {
-	exact  map[string]map[string][]*subscriber // attribute, value
-	prefix map[string]*prefixes                // attribute
-	rank   [6][]*subscriber                    // least severityrank; 0: none of all this
+	classes map[string]*class
+	exact   map[string]map[string][]*class // attribute, value
+	prefix  map[string]*prefixes           // attribute
+	rank    [6][]*class                    // least severityrank; 0: none of all this
 }
 
-// prefixes holds subscribers by how an attribute must start.
+// class is subscribers who ask for the same: their filters are evaluated once.
+type class struct {
+	set  *filter.Set
+	plan filter.Plan
+	subs []*subscriber
+}
+
+// prefixes holds classes by how an attribute must start.
 type prefixes struct {
 	lengths []int // ascending
-	by      map[string][]*subscriber
+	by      map[string][]*class
 }
 
 // selective are the attributes by which subscribers are told apart, the ones
@@ -65,61 +73,70 @@ func buildIndex(subs map[uuid.UUID]*subscriber) index {
 }
 
 func (b *bucket) add(s *subscriber) {
+	if c := b.classes[s.asks]; c != nil {
+		c.subs = append(c.subs, s)
+		return
+	}
+	if b.classes == nil {
+		b.classes = map[string]*class{}
+	}
+	c := &class{set: s.set, plan: s.plan, subs: []*subscriber{s}}
+	b.classes[s.asks] = c
 	for _, name := range selective {
-		if values, ok := s.plan.Exact[name]; ok {
-			b.addExact(name, values, s)
+		if values, ok := c.plan.Exact[name]; ok {
+			b.addExact(name, values, c)
 			return
 		}
-		if value, ok := s.plan.Prefix[name]; ok {
-			b.addPrefix(name, value, s)
+		if value, ok := c.plan.Prefix[name]; ok {
+			b.addPrefix(name, value, c)
 			return
 		}
 	}
-	rank := min(max(s.plan.MinRank, 0), int32(len(b.rank)-1))
-	b.rank[rank] = append(b.rank[rank], s)
+	rank := min(max(c.plan.MinRank, 0), int32(len(b.rank)-1))
+	b.rank[rank] = append(b.rank[rank], c)
 }
 
-func (b *bucket) addExact(name string, values []string, s *subscriber) {
+func (b *bucket) addExact(name string, values []string, c *class) {
 	if b.exact == nil {
-		b.exact = map[string]map[string][]*subscriber{}
+		b.exact = map[string]map[string][]*class{}
 	}
 	by := b.exact[name]
 	if by == nil {
-		by = map[string][]*subscriber{}
+		by = map[string][]*class{}
 		b.exact[name] = by
 	}
 	values = slices.Clone(values)
 	slices.Sort(values)
 	for _, v := range slices.Compact(values) {
-		by[v] = append(by[v], s)
+		by[v] = append(by[v], c)
 	}
 }
 
-func (b *bucket) addPrefix(name, value string, s *subscriber) {
+func (b *bucket) addPrefix(name, value string, c *class) {
 	if b.prefix == nil {
 		b.prefix = map[string]*prefixes{}
 	}
 	p := b.prefix[name]
 	if p == nil {
-		p = &prefixes{by: map[string][]*subscriber{}}
+		p = &prefixes{by: map[string][]*class{}}
 		b.prefix[name] = p
 	}
 	if i, ok := slices.BinarySearch(p.lengths, len(value)); !ok {
 		p.lengths = slices.Insert(p.lengths, i, len(value))
 	}
-	p.by[value] = append(p.by[value], s)
+	p.by[value] = append(p.by[value], c)
 }
 
-// candidates are the subscribers in the bucket that the event may concern. A
-// nil bucket has none.
-func (b *bucket) candidates(e *filter.Event) iter.Seq[*subscriber] {
-	return func(yield func(*subscriber) bool) {
+// candidates are the classes in the bucket that the event may concern. A nil
+// bucket has none.
+func (b *bucket) candidates(e *filter.Event) iter.Seq[*class] {
+	return func(yield func(*class) bool) {
 		if b == nil {
 			return
 		}
-		all := func(subs []*subscriber) bool {
-			for _, s := range subs {
-				if s.plan.Allows(e) && !yield(s) {
+		all := func(classes []*class) bool {
+			for _, c := range classes {
+				if c.plan.Allows(e) && !yield(c) {
 					return false
 				}
 			}
@@ -148,8 +165,8 @@ func (b *bucket) candidates(e *filter.Event) iter.Seq[*subscriber] {
 		if e.Extensions.SeverityRank != nil {
 			rank = min(max(*e.Extensions.SeverityRank, 0), int32(len(b.rank)-1))
 		}
-		for _, subs := range b.rank[:rank+1] {
-			if !all(subs) {
+		for _, classes := range b.rank[:rank+1] {
+			if !all(classes) {
 				return
 			}
 		}
@@ -157,17 +174,7 @@ func (b *bucket) candidates(e *filter.Event) iter.Seq[*subscriber] {
 }
 
 // empty says whether nothing can match.
-func (b *bucket) empty() bool {
-	if b == nil {
-		return true
-	}
-	for _, subs := range b.rank {
-		if len(subs) > 0 {
-			return false
-		}
-	}
-	return len(b.exact) == 0 && len(b.prefix) == 0
-}
+func (b *bucket) empty() bool { return b == nil || len(b.classes) == 0 }
 
 // matching are the subscribers that the event is delivered to one by one, as
 // far as its attributes say: those whose filters need the data are among them.
@@ -177,9 +184,14 @@ func (v *view) matching(ctx context.Context, e *filter.Event) iter.Seq[*subscrib
 
 func matching(ctx context.Context, b *bucket, e *filter.Event) iter.Seq[*subscriber] {
 	return func(yield func(*subscriber) bool) {
-		for s := range b.candidates(e) {
-			if s.set.MatchAttributes(ctx, e) && !yield(s) {
-				return
+		for c := range b.candidates(e) {
+			if !c.set.MatchAttributes(ctx, e) {
+				continue
+			}
+			for _, s := range c.subs {
+				if !yield(s) {
+					return
+				}
 			}
 		}
 	}

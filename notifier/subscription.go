@@ -366,7 +366,7 @@ func (l *Log) compiled(ctx context.Context, id uuid.UUID) (*subscriber, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, problems := l.subscriber(id, stripped(spec))
+	s, problems := l.subscriber(id, stripped(spec), nil)
 	if problems != nil {
 		return nil, fmt.Errorf("notifier: the filters of subscription %s do not compile: %s", id, problems[0].Detail)
 	}

@@ -81,7 +81,7 @@ func (l *Log) compile(spec schemas.Subscription) (*subscriber, []FieldError) {
 	if !slices.Contains([]string{"", schemas.GranularityManifest, schemas.GranularityUpdate}, spec.Config.Granularity) {
 		c.refuse("/config/granularity", "manifest or update", "is %q", clip(spec.Config.Granularity))
 	}
-	s, problems := l.subscriber(id, spec)
+	s, problems := l.subscriber(id, spec, nil)
 	for _, p := range problems {
 		if p.Pointer == fmt.Sprintf("/%d/exact/source", len(spec.Filters)) {
 			c.refuse("/source", p.Hint, "%s", p.Detail)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -21,6 +20,7 @@ import (
 type subscriber struct {
 	id      uuid.UUID
 	spec    schemas.Subscription
+	asks    string // its source and filters: the same for those who ask for the same
 	set     *filter.Set
 	plan    filter.Plan
 	digests string // the group it shares its digests with; "" if it wants an event a manifest
@@ -48,6 +48,7 @@ func (l *Log) current(ctx context.Context, db querier) (*view, error) {
 	}
 	next := &view{stamp: known.stamp}
 	own := false
+	sets := map[string]*filter.Set{} // many ask for the same
 	rows, err := db.Query(ctx, changedSubscriptions, pgx.NamedArgs{"stamp": known.stamp})
 	if err != nil {
 		return nil, fmt.Errorf("notifier: read subscriptions: %w", err)
@@ -74,7 +75,7 @@ func (l *Log) current(ctx context.Context, db querier) (*view, error) {
 			delete(next.subs, id)
 			continue
 		}
-		next.subs[id] = l.stored(ctx, id, text)
+		next.subs[id] = l.stored(ctx, id, text, sets)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("notifier: read subscriptions: %w", err)
@@ -100,13 +101,13 @@ func (l *Log) current(ctx context.Context, db querier) (*view, error) {
 
 // stored compiles a subscription from its row. One that does not compile, as
 // when limits were lowered, is kept with no set and matches nothing.
-func (l *Log) stored(ctx context.Context, id uuid.UUID, text []byte) *subscriber {
+func (l *Log) stored(ctx context.Context, id uuid.UUID, text []byte, sets map[string]*filter.Set) *subscriber {
 	var spec schemas.Subscription
 	if err := json.Unmarshal(text, &spec); err != nil {
 		l.Logger.ErrorContext(ctx, "a stored subscription can't be read and matches nothing", "subscription", id, "reason", err)
 		return &subscriber{id: id}
 	}
-	s, problems := l.subscriber(id, spec)
+	s, problems := l.subscriber(id, spec, sets)
 	if problems != nil {
 		l.Logger.ErrorContext(ctx, "a stored subscription's filters do not compile and match nothing",
 			"subscription", id, "pointer", problems[0].Pointer, "reason", problems[0].Detail)
@@ -116,21 +117,38 @@ func (l *Log) stored(ctx context.Context, id uuid.UUID, text []byte) *subscriber
 }
 
 // subscriber compiles a subscription; it is nil if its filters do not compile.
-func (l *Log) subscriber(id uuid.UUID, spec schemas.Subscription) (*subscriber, []filter.Problem) {
-	filters := spec.Filters
-	if spec.Source != "" {
-		// Last, so that the others keep their pointers.
-		filters = append(slices.Clone(filters), schemas.Filter{Exact: map[string]string{"source": spec.Source}})
+// sets, if not nil, has sets that were compiled before, by what they ask for.
+func (l *Log) subscriber(id uuid.UUID, spec schemas.Subscription, sets map[string]*filter.Set) (*subscriber, []filter.Problem) {
+	s := &subscriber{id: id, spec: spec, asks: asks(spec)}
+	if s.set = sets[s.asks]; s.set == nil {
+		filters := spec.Filters
+		if spec.Source != "" {
+			// Last, so that the others keep their pointers.
+			filters = append(slices.Clone(filters), schemas.Filter{Exact: map[string]string{"source": spec.Source}})
+		}
+		set, problems := l.compiler.Compile(filters)
+		if problems != nil {
+			return nil, problems
+		}
+		if s.set = set; sets != nil {
+			sets[s.asks] = set
+		}
 	}
-	set, problems := l.compiler.Compile(filters)
-	if problems != nil {
-		return nil, problems
-	}
-	s := &subscriber{id: id, spec: spec, set: set, plan: set.Plan()}
+	s.plan = s.set.Plan()
 	if s.wantsDigests() {
 		s.digests = s.group()
 	}
 	return s, nil
+}
+
+// asks names what a subscription asks for, "" for everything.
+func asks(spec schemas.Subscription) string {
+	if len(spec.Filters) == 0 && spec.Source == "" {
+		return ""
+	}
+	text, _ := json.Marshal([]any{spec.Source, spec.Filters}) // maps of strings have one form
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 func (v *view) broken() (n int) {
@@ -190,17 +208,11 @@ const everything = "all"
 // A client of Clair's API deletes its notifications and so has its own; so has
 // a subscription whose filters read the data, which is matched by itself.
 func (s *subscriber) group() string {
-	var key strings.Builder
-	if s.spec.Config.Mode == schemas.ModeClair || s.set.NeedsData() {
-		key.WriteString(s.id.String())
-	}
-	if len(s.spec.Filters) > 0 || s.spec.Source != "" {
-		text, _ := json.Marshal([]any{s.spec.Source, s.spec.Filters}) // maps of strings have one form
-		sum := sha256.Sum256(text)
-		key.WriteString(hex.EncodeToString(sum[:]))
-	}
-	if key.Len() == 0 {
+	switch {
+	case s.spec.Config.Mode == schemas.ModeClair || s.set.NeedsData():
+		return s.id.String()
+	case s.asks == "":
 		return everything
 	}
-	return key.String()
+	return s.asks
 }
