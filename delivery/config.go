@@ -69,6 +69,14 @@ func fromConfig(c schemas.SubscriptionConfig) Config {
 	return out
 }
 
+// What a configuration may ask for at most.
+const (
+	minTimeout     = 10 * time.Millisecond
+	maxTimeout     = 10 * time.Minute
+	maxConcurrency = 1024
+	maxBatch       = 1000
+)
+
 // Or fills in what c leaves open from d.
 func (c Config) Or(d Config) Config {
 	def(&c.Timeout, d.Timeout)
@@ -92,7 +100,9 @@ func (c Config) Or(d Config) Config {
 	return c.WithDefaults()
 }
 
-// WithDefaults fills in what c leaves open.
+// WithDefaults fills in what c leaves open and keeps the rest within bounds: a
+// timeout of 10 ms to 10 min, a concurrency of up to 1,024, batches of up to
+// 1,000.
 func (c Config) WithDefaults() Config {
 	def(&c.Timeout, 15*time.Second)
 	def(&c.Jitter, 0.2)
@@ -114,6 +124,9 @@ func (c Config) WithDefaults() Config {
 	if c.Ordered {
 		c.Concurrency = 1
 	}
+	c.Timeout = min(max(c.Timeout, minTimeout), maxTimeout)
+	c.Concurrency = min(max(c.Concurrency, 1), maxConcurrency)
+	c.BatchSize = min(max(c.BatchSize, 1), maxBatch)
 	return c
 }
 

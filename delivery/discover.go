@@ -117,6 +117,8 @@ func (q *Queue) nudge() {
 // discover looks once: it wakes the lanes that have due work, takes some that
 // nobody has, and returns how long until the next delivery becomes due.
 func (q *Queue) discover(ctx, life context.Context) (next time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	all, err := q.lookUp(ctx)
 	if err != nil {
 		return 0, err

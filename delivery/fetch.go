@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -92,27 +93,34 @@ func (f *fetcher) run(ctx context.Context) {
 			return
 		case <-f.signal:
 		}
-		var plain []fetch
-		for _, w := range f.take() {
-			if !w.ordered {
-				plain = append(plain, w)
-				continue
-			}
-			rows, err := f.ordered(ctx, w)
-			f.answer(ctx, w, rows, err)
-		}
-		if len(plain) == 0 {
+		f.fetch(ctx, f.take())
+	}
+}
+
+// fetch answers wishes.
+func (f *fetcher) fetch(ctx context.Context, wishes []fetch) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var plain []fetch
+	for _, w := range wishes {
+		if !w.ordered {
+			plain = append(plain, w)
 			continue
 		}
-		rows, err := f.plain(ctx, plain)
-		for i, w := range plain {
-			f.answer(ctx, w, rows[i], err)
-		}
+		rows, err := f.ordered(ctx, w)
+		f.answer(ctx, w, rows, err)
+	}
+	if len(plain) == 0 {
+		return
+	}
+	rows, err := f.plain(ctx, plain)
+	for i, w := range plain {
+		f.answer(ctx, w, rows[i], err)
 	}
 }
 
 func (f *fetcher) answer(ctx context.Context, w fetch, rows []row, err error) {
-	if err != nil && ctx.Err() == nil {
+	if err != nil && !errors.Is(err, context.Canceled) {
 		f.q.log.WarnContext(ctx, "due deliveries not read", slog.Any("error", err))
 	}
 	w.lane.fetched(rows, w.limit, err)

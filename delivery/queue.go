@@ -185,6 +185,10 @@ var hotParams = map[string]string{
 	"jit":             "off",
 }
 
+// patience bounds one exchange with the database, so that one that accepts and
+// says nothing does not hold a worker for ever.
+const patience = 30 * time.Second
+
 // openHot opens the workers' own connections, so that neither they nor the
 // rest of the process can use up the other's.
 func (q *Queue) openHot(ctx context.Context) error {

@@ -98,7 +98,9 @@ func (r *renderer) load(ctx context.Context, some []*rendering) {
 		ids[i] = x.id
 	}
 	// Others wait for these too: the caller's end must not be theirs.
-	found, err := r.events.Events(context.WithoutCancel(ctx), ids)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	found, err := r.events.Events(ctx, ids)
 	bodies := make([][]byte, len(some))
 	invalid := make([]error, len(some))
 	for i, x := range some {

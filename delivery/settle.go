@@ -191,7 +191,7 @@ func unfit(err error) bool {
 func (s *settler) write(ctx context.Context, owner uuid.UUID, some []settlement) (map[uuid.UUID]int64, error) {
 	args := settleArgs(some)
 	args["owner"] = owner
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	rows, err := s.q.hot.Query(ctx, settleSQL, args)
 	if err != nil {
