@@ -66,37 +66,37 @@ WHERE NOT (before AND after) OR differs`
 // vulnerabilityChange does one step of a vulnerability updater. What takes
 // long happens before indexing is held up: of the occurrences, only those that
 // come in the meantime are judged under the barrier.
-func (e *Engine) vulnerabilityChange(ctx context.Context, tx pgx.Tx, s *step) error {
+func (e *Engine) vulnerabilityChange(ctx context.Context, tx pgx.Tx, s *step) (done schemas.UpdateCompleted, err error) {
 	w, err := e.begin(ctx, tx)
 	if err != nil {
-		return err
+		return done, err
 	}
 	args := pgx.NamedArgs{"updater": s.updater, "cur": s.cur.id, "prev": s.prevID()}
 	if _, err := w.exec(ctx, insertOps, args); err != nil {
-		return err
+		return done, err
 	}
 	if _, err := w.exec(ctx, insertTouched, args); err != nil {
-		return fmt.Errorf("difference of the operations: %w", err)
+		return done, fmt.Errorf("difference of the operations: %w", err)
 	}
 	if err := w.consider(ctx); err != nil {
-		return err
+		return done, err
 	}
-	done := schemas.UpdateCompleted{Update: s.update()}
+	done.Update = s.update()
 	if err := tx.QueryRow(ctx, countAdvisories).Scan(&done.Added, &done.Removed, &done.Revised); err != nil {
-		return err
+		return done, err
 	}
 	if err := w.judgeUnderBarrier(ctx); err != nil {
-		return err
+		return done, err
 	}
 	if _, err := w.exec(ctx, insertFindings, nil); err != nil {
-		return fmt.Errorf("findings: %w", err)
+		return done, fmt.Errorf("findings: %w", err)
 	}
 	ops, err := enrichmentOps(ctx, tx)
 	if err != nil {
-		return err
+		return done, err
 	}
 	if err := w.say(ctx, ops, ops); err != nil {
-		return err
+		return done, err
 	}
 	return w.finish(ctx, s, done)
 }
@@ -117,8 +117,9 @@ const insertChange = `
 INSERT INTO tocsin.change (kind, updater, ref, previous, date, first_load)
 VALUES (@kind, @updater, @ref, @previous, @date, @first) RETURNING id`
 
-// finish writes the change, moves the cursor, and announces.
-func (w *work) finish(ctx context.Context, s *step, done schemas.UpdateCompleted) error {
+// finish writes the change, moves the cursor, and announces. It returns done,
+// completed.
+func (w *work) finish(ctx context.Context, s *step, done schemas.UpdateCompleted) (schemas.UpdateCompleted, error) {
 	args := pgx.NamedArgs{
 		"kind": s.kind, "updater": s.updater, "ref": s.cur.ref, "previous": nil, "date": s.cur.date, "first": s.prev == nil,
 	}
@@ -127,27 +128,24 @@ func (w *work) finish(ctx context.Context, s *step, done schemas.UpdateCompleted
 	}
 	var change int64
 	if err := w.tx.QueryRow(ctx, insertChange, args).Scan(&change); err != nil {
-		return fmt.Errorf("change: %w", err)
+		return done, fmt.Errorf("change: %w", err)
 	}
 	affected, err := w.expand(ctx, change, s.kind)
 	if err != nil {
-		return err
+		return done, err
 	}
 	if err := s.move(ctx, w.tx); err != nil {
-		return fmt.Errorf("cursor: %w", err)
+		return done, fmt.Errorf("cursor: %w", err)
 	}
 	if affected > 0 {
 		if _, err := w.announcer.ManifestsChanged(ctx, w.tx, change, done.Update); err != nil {
-			return fmt.Errorf("announce changed manifests: %w", err)
+			return done, fmt.Errorf("announce changed manifests: %w", err)
 		}
 	}
 	done.Manifests = int(affected)
 	done.Skipped, done.Reasons = w.skips.Count(), w.skips.reasons()
 	if err := w.announcer.UpdateCompleted(ctx, w.tx, done); err != nil {
-		return fmt.Errorf("announce the update: %w", err)
+		return done, fmt.Errorf("announce the update: %w", err)
 	}
-	w.metrics.skipped.WithLabelValues(s.updater).Add(float64(done.Skipped))
-	w.log.InfoContext(ctx, "update worked through", "updater", s.updater, "ref", s.cur.ref, "first_load", s.prev == nil,
-		"added", done.Added, "removed", done.Removed, "revised", done.Revised, "manifests", affected, "skipped", done.Skipped)
-	return nil
+	return done, nil
 }

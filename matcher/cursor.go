@@ -105,13 +105,16 @@ type step struct {
 	cur  operation
 }
 
-// next finds the feed's next step, or nil. A cursor whose operation somebody
+// next finds the next step of a feed that has one. A cursor whose operation somebody
 // deleted makes the step a first load again: what was before can't be known.
 func (f feed) next(ctx context.Context, tx pgx.Tx) (*step, error) {
 	s := &step{feed: f}
 	cur, err := readOperation(ctx, tx, pick(f.kind, nextVulnerability, nextEnrichment), f.updater)
-	if err != nil || cur == nil {
+	if err != nil {
 		return nil, err
+	}
+	if cur == nil {
+		return nil, errors.New("the next update operation has been deleted meanwhile")
 	}
 	s.cur = *cur
 	s.prev, err = readOperation(ctx, tx, pick(f.kind, readVulnerabilityCursor, readEnrichmentCursor), f.updater)

@@ -100,15 +100,15 @@ GROUP BY c.identity, d.occurrence`
 // or leaves KEV, and one whose EPSS crosses the threshold, revises the findings
 // there are. The first load is silent: it is what later ones are held against.
 // CVSS scores are never news by themselves.
-func (e *Engine) enrichmentChange(ctx context.Context, tx pgx.Tx, s *step) error {
+func (e *Engine) enrichmentChange(ctx context.Context, tx pgx.Tx, s *step) (done schemas.UpdateCompleted, err error) {
 	w, err := e.begin(ctx, tx)
 	if err != nil {
-		return err
+		return done, err
 	}
-	done := schemas.UpdateCompleted{Update: s.update()}
+	done.Update = s.update()
 	args := pgx.NamedArgs{"prev": s.prevID(), "cur": s.cur.id}
 	if err := tx.QueryRow(ctx, countRecords, args).Scan(&done.Added, &done.Removed); err != nil {
-		return fmt.Errorf("difference of the operations: %w", err)
+		return done, fmt.Errorf("difference of the operations: %w", err)
 	}
 	var crossed int64
 	if s.prev != nil {
@@ -121,36 +121,36 @@ func (e *Engine) enrichmentChange(ctx context.Context, tx pgx.Tx, s *step) error
 			done.Revised = int(crossed)
 		}
 		if err != nil {
-			return fmt.Errorf("difference of the operations: %w", err)
+			return done, fmt.Errorf("difference of the operations: %w", err)
 		}
 	}
 	if crossed == 0 {
 		if _, err := w.exec(ctx, lockBarrier, pgx.NamedArgs{"key": BarrierKey}); err != nil {
-			return err
+			return done, err
 		}
 		return w.finish(ctx, s, done)
 	}
 	if _, err := w.exec(ctx, `ANALYZE crossing`, nil); err != nil {
-		return err
+		return done, err
 	}
 	if _, err := w.exec(ctx, considerCrossing, nil); err != nil {
-		return fmt.Errorf("vulnerabilities of the CVEs: %w", err)
+		return done, fmt.Errorf("vulnerabilities of the CVEs: %w", err)
 	}
 	if _, err := w.exec(ctx, `ANALYZE considered`, nil); err != nil {
-		return err
+		return done, err
 	}
 	if err := w.judgeUnderBarrier(ctx); err != nil {
-		return err
+		return done, err
 	}
 	if _, err := w.exec(ctx, insertEnriched, nil); err != nil {
-		return fmt.Errorf("findings: %w", err)
+		return done, fmt.Errorf("findings: %w", err)
 	}
 	ops, err := enrichmentOps(ctx, tx)
 	if err != nil {
-		return err
+		return done, err
 	}
 	if err := w.say(ctx, ops.with(s.updater, s.prevID()), ops.with(s.updater, s.cur.id)); err != nil {
-		return err
+		return done, err
 	}
 	return w.finish(ctx, s, done)
 }

@@ -29,8 +29,8 @@ FROM tocsin.change_finding f JOIN tocsin.advisory a ON a.id = f.advisory_id
 WHERE f.change_id = @change
 GROUP BY f.occurrence_id`
 
-	// insertAffectedManifests takes apart what one of the two statements below
-	// sums up by inventory.
+	// insertAffectedManifests takes apart what one of the statements below sums
+	// up by inventory.
 	insertAffectedManifests = `
 INSERT INTO affected_manifest
 SELECT m.id, x.inventory_id, coalesce(m.naming_id, 0), x.added, x.removed, x.revised,

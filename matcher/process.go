@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/schemas"
 )
 
 // ProcessUpdates works through every update operation that is newer than its
@@ -68,7 +70,8 @@ func (e *Engine) refreshLatest(ctx context.Context) error {
 // transaction, and says whose it was; nil if there is none. Feeds may share
 // rows, so that the order matters: it is found out under the lock that changes
 // take, not before.
-func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (done *feed, err error) {
+func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (of *feed, err error) {
+	var done schemas.UpdateCompleted
 	err = pgx.BeginFunc(ctx, e.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockBarrier, pgx.NamedArgs{"key": ChangeKey}); err != nil {
 			return err
@@ -81,22 +84,29 @@ func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (done *feed,
 			if failed[f] {
 				continue
 			}
-			done = &f
+			of = &f
 			s, err := f.next(ctx, tx)
-			if err != nil || s == nil {
+			if err != nil {
 				return err
 			}
 			if s.kind == kindEnrichment {
-				return e.enrichmentChange(ctx, tx, s)
+				done, err = e.enrichmentChange(ctx, tx, s)
+			} else {
+				done, err = e.vulnerabilityChange(ctx, tx, s)
 			}
-			return e.vulnerabilityChange(ctx, tx, s)
+			return err
 		}
 		return nil
 	})
-	if err == nil && done != nil {
-		e.opts.Committed()
+	if err != nil || of == nil {
+		return of, err
 	}
-	return done, err
+	e.opts.Committed()
+	e.metrics.skipped.WithLabelValues(of.updater).Add(float64(done.Skipped))
+	e.log.InfoContext(ctx, "update worked through", "updater", of.updater, "kind", of.kind, "ref", done.Update.Ref,
+		"first_load", done.Update.FirstLoad, "added", done.Added, "removed", done.Removed, "revised", done.Revised,
+		"manifests", done.Manifests, "skipped", done.Skipped)
+	return of, nil
 }
 
 // Run processes updates when a hint comes and at least every Interval, and
