@@ -65,7 +65,11 @@ func (a *App) Run(ctx context.Context) (err error) {
 	life := newLifecycle(ctx, a.log)
 	defer func() {
 		a.health.Stopping()
-		err = errors.Join(err, life.stop())
+		stopped := life.stop()
+		if err != nil && errors.Is(stopped, err) {
+			err = nil // said once
+		}
+		err = errors.Join(err, stopped)
 	}()
 	if err := a.start(ctx, life); err != nil {
 		if ctx.Err() != nil {

@@ -266,7 +266,8 @@ func (a *App) newAPI(pool *pgxpool.Pool, s *services, queue *jobs.Store, uploads
 			Indexer: clairIndexer{s.indexer, s.matcher}, Matcher: clairMatcher{pool, store, s.matcher}, Notifications: notifications{s.notifier},
 			Authenticate: httpapi.ClairAuth(gate, verify, false), CacheAge: time.Hour, Log: a.log,
 		}),
-		Schemas: schemas.Files, MaxUpload: int64(a.config.Indexer.MaxLayerSize), Version: a.version, Log: a.log.With("part", "api"), Now: time.Now,
+		Schemas: schemas.Files, MaxUpload: int64(a.config.Indexer.MaxLayerSize), Version: a.version, Registerer: a.registry,
+		Log: a.log.With("part", "api"), Now: time.Now,
 	}), nil
 }
 

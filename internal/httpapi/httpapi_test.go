@@ -113,7 +113,9 @@ type fixture struct {
 	tokens map[string]string
 }
 
-func newServer(t *testing.T) *fixture {
+func newServer(t *testing.T) *fixture { return newServerWith(t, 0) }
+
+func newServerWith(t *testing.T, bodyTimeout time.Duration) *fixture {
 	t.Helper()
 	store := access.NewStore(postgrestest.New(t))
 	f := &fixture{mem: &memory{subs: map[string]schemas.Subscription{}}, tokens: map[string]string{}}
@@ -146,7 +148,7 @@ const bodyTimeout = 300 * time.Millisecond
 // the time an answer may take.
 func TestSlowAnswersAreNoSlowRequests(t *testing.T) {
 	t.Parallel()
-	f := newServer(t)
+	f := newServerWith(t, bodyTimeout)
 	f.mem.slow = 3 * bodyTimeout
 	if r := f.do(t, "team", "POST", "/api/v1/subscriptions", "application/json", `{"sink":"https://x.example"}`); r.status != 201 {
 		t.Errorf("a slow answer: %d %s", r.status, r.body)
@@ -160,7 +162,7 @@ func TestSlowAnswersAreNoSlowRequests(t *testing.T) {
 
 func TestSlowBodiesAreCutOff(t *testing.T) {
 	t.Parallel()
-	f := newServer(t)
+	f := newServerWith(t, bodyTimeout)
 	body, w := io.Pipe()
 	defer w.Close()
 	go w.Write([]byte(`{"sink":`)) // and no more
@@ -264,6 +266,7 @@ func TestBadInput(t *testing.T) {
 		{"role absent", "admin", "GET", "/api/v1/images", "", "", 503, ""},
 		{"upload without token", "", "PUT", "/api/v1/layers/sha256:00", "", "x", 401, ""},
 		{"upload too big", "ci", "PUT", "/api/v1/layers/sha256:00", "", strings.Repeat("x", 1<<20+1), 413, ""},
+		{"import by a publisher", "ci", "POST", "/api/v1/updaters/import", "", "x", 403, ""},
 		{"upload as text", "ci", "PUT", "/api/v1/layers/sha256:00", "text/plain", "x", 415, ""},
 		{"schema unknown", "", "GET", "/schemas/../../etc/passwd", "", "", 404, ""},
 	} {

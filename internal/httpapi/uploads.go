@@ -22,13 +22,14 @@ func isUpload(r *http.Request) bool {
 
 func (s *server) registerUploads() {
 	digest := []*huma.Param{{Name: "digest", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "Digest of the blob, as sha256:<hex>"}}
-	s.upload(http.MethodPut, "/layers/{digest}", "Upload a layer's blob", digest, func(ctx context.Context, r *http.Request, in io.Reader) (any, error) {
+	s.upload(http.MethodPut, "/layers/{digest}", "Upload a layer's blob", publishes, digest, func(ctx context.Context, r *http.Request, in io.Reader) (any, error) {
 		if s.Services.Blobs == nil {
 			return nil, absent("the blob store")
 		}
 		return s.Services.Blobs.Put(ctx, r.PathValue("digest"), in)
 	})
-	s.upload(http.MethodPost, "/updaters/import", "Load an airgap archive", nil, func(ctx context.Context, _ *http.Request, in io.Reader) (any, error) {
+	// Whoever can do this decides what is known to be wrong with every image.
+	s.upload(http.MethodPost, "/updaters/import", "Load an airgap archive", administ, nil, func(ctx context.Context, _ *http.Request, in io.Reader) (any, error) {
 		if s.Services.Updaters == nil {
 			return nil, absent("the updater")
 		}
@@ -51,8 +52,9 @@ func (s *server) registerUploads() {
 }
 
 // upload registers an operation whose body is streamed, which huma does not do.
-func (s *server) upload(method, path, summary string, params []*huma.Param, do func(context.Context, *http.Request, io.Reader) (any, error)) {
-	op := s.operation(method, path, summary, publishes, http.StatusOK)
+func (s *server) upload(method, path, summary string, scopes []access.Scope, params []*huma.Param,
+	do func(context.Context, *http.Request, io.Reader) (any, error)) {
+	op := s.operation(method, path, summary, scopes, http.StatusOK)
 	op.Parameters = params
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},
@@ -60,7 +62,7 @@ func (s *server) upload(method, path, summary string, params []*huma.Param, do f
 	op.Responses = map[string]*huma.Response{"200": {Description: summary}}
 	s.api.OpenAPI().AddOperation(&op)
 	s.mux.HandleFunc(method+" "+op.Path, func(w http.ResponseWriter, r *http.Request) {
-		p, status, detail := s.who(r, []access.Scope{access.Publish})
+		p, status, detail := s.who(r, scopes)
 		if status != 0 {
 			refuse(w, status, detail)
 			return
