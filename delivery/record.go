@@ -77,20 +77,35 @@ const selectedSQL = `
     AND (@subs::uuid[] IS NULL OR subscription_id = ANY(@subs::uuid[]))
     AND (@event::uuid IS NULL OR event_id = @event::uuid)`
 
-// settledStateSQL adds the filter's state, for rows of tocsin.delivery.
-const settledStateSQL = `
-    AND (@state = '' OR state = @state AND (state <> 'dead' OR replayed_at IS NULL))`
+// stateSQL adds the filter's state, for rows of tocsin.delivery: in words of
+// its own for each, so that its index is found.
+func (f Filter) stateSQL() string {
+	switch f.State {
+	case "":
+		return ""
+	case stateDelivered:
+		return ` AND state = 'delivered'`
+	case stateDead:
+		return ` AND state = 'dead' AND replayed_at IS NULL`
+	case stateDropped:
+		return ` AND state = 'dropped'`
+	}
+	return ` AND FALSE`
+}
 
-const listSQL = `
+const (
+	listPendingSQL = `
 SELECT id, event_id, subscription_id, state, attempts, class, next_attempt_at, finished_at, replay_of FROM (
   (SELECT id, event_id, subscription_id, 'pending' AS state, attempts, class, next_attempt_at, NULL::timestamptz AS finished_at, replay_of
   FROM tocsin.queue WHERE @state IN ('', 'pending') AND ` + selectedSQL + `
   ORDER BY id DESC LIMIT @most)
   UNION ALL
   (SELECT id, event_id, subscription_id, state, attempts, class, NULL, finished_at, replay_of
-  FROM tocsin.delivery WHERE @state <> 'pending' AND ` + selectedSQL + settledStateSQL + `
+  FROM tocsin.delivery WHERE ` + selectedSQL
+	listSettledSQL = `
   ORDER BY id DESC LIMIT @most)
 ) d ORDER BY id DESC LIMIT @most`
+)
 
 // Deliveries returns up to most of the deliveries that f selects, the newest
 // first, beginning after the one named (uuid.Nil: from the start).
@@ -100,7 +115,7 @@ func (q *Queue) Deliveries(ctx context.Context, f Filter, after uuid.UUID, most 
 	if hi := args["hi"].(uuid.UUID); after != uuid.Nil && string(after[:]) < string(hi[:]) {
 		args["hi"] = after
 	}
-	rows, err := q.db.Query(ctx, listSQL, args)
+	rows, err := q.db.Query(ctx, listPendingSQL+f.stateSQL()+listSettledSQL, args)
 	if err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}

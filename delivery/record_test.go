@@ -215,3 +215,32 @@ func TestPartitions(t *testing.T) {
 		t.Errorf("%d rows past retention", n)
 	}
 }
+
+func TestStatsPercentiles(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	sub := uuid.New()
+	if _, err := h.pool.Exec(t.Context(), `
+INSERT INTO tocsin.attempt (delivery_id, number, subscription_id, at, ms, class)
+SELECT tocsin.uuidv7(), 1, $1, now() - i * INTERVAL '1 s', i, CASE WHEN i % 4 = 0 THEN 'timeout' ELSE 'delivered' END FROM generate_series(1, 1000) i`, sub); err != nil {
+		t.Fatal(err)
+	}
+	stats, err := h.queue.Stats(t.Context(), nil, time.Hour)
+	if err != nil || len(stats) != 1 {
+		t.Fatalf("%+v, error %v", stats, err)
+	}
+	s := stats[0]
+	if s.Attempts != 1000 || s.Succeeded != 750 || s.SuccessRate() != 0.75 {
+		t.Errorf("%d attempts, %d succeeded", s.Attempts, s.Succeeded)
+	}
+	for name, c := range map[string]struct{ got, want time.Duration }{
+		"p50": {s.P50, 500 * time.Millisecond}, "p95": {s.P95, 950 * time.Millisecond}, "p99": {s.P99, 990 * time.Millisecond},
+	} {
+		if d := c.got.Seconds() / c.want.Seconds(); d < 0.97 || d > 1.03 {
+			t.Errorf("%s is %v, want about %v", name, c.got, c.want)
+		}
+	}
+	if s, err := h.queue.Stats(t.Context(), []uuid.UUID{sub}, 100*time.Second); err != nil || len(s) != 1 || s[0].Attempts < 95 || s[0].Attempts > 100 {
+		t.Errorf("within 100 s: %+v, error %v", s, err)
+	}
+}

@@ -17,10 +17,11 @@ WHERE @state IN ('', 'pending') AND ` + selectedSQL
 
 	// A chunk of settled deliveries is owed again: each (event, subscription)
 	// once, and not at all if it is owed already.
-	replaySQL = `
+	chooseSQL = `
 WITH chosen AS (
   SELECT id, event_id, subscription_id FROM tocsin.delivery
-  WHERE ` + selectedSQL + settledStateSQL + `
+  WHERE ` + selectedSQL
+	replaySQL = `
   ORDER BY id DESC LIMIT @most
 ), again AS (
   INSERT INTO tocsin.queue (id, event_id, subscription_id, replay_of)
@@ -106,7 +107,7 @@ func (q *Queue) ReplayAll(ctx context.Context, f Filter) (int, error) {
 			last        *uuid.UUID
 			seen, again int
 		)
-		if err := q.db.QueryRow(ctx, replaySQL, args).Scan(&last, &seen, &again); err != nil {
+		if err := q.db.QueryRow(ctx, chooseSQL+f.stateSQL()+replaySQL, args).Scan(&last, &seen, &again); err != nil {
 			return total, fmt.Errorf("replay deliveries: %w", err)
 		}
 		total += again

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,8 +20,8 @@ type Stats struct {
 	OpenUntil    *time.Time    // when an open breaker lets the next probe through
 	FailingSince *time.Time    // since when its breaker has not been closed
 	Reason       string        // what opened it
-	// The attempts within the window asked for, and how long those took that
-	// were answered or timed out.
+	// The attempts within the window asked for, and how long they took, to
+	// about 3 %.
 	Attempts      int
 	Succeeded     int
 	P50, P95, P99 time.Duration
@@ -40,26 +41,35 @@ WITH waiting AS (
   SELECT subscription_id, count(*) AS backlog, min(id::text)::uuid AS oldest
   FROM tocsin.queue WHERE @subs::uuid[] IS NULL OR subscription_id = ANY(@subs::uuid[]) GROUP BY subscription_id
 ), tried AS (
-  SELECT subscription_id, count(*) AS attempts, count(*) FILTER (WHERE class = 'delivered') AS succeeded,
-    percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY ms) AS ms
+  -- Times in steps of a twentieth of e, so that nothing need be sorted.
+  SELECT subscription_id, class = 'delivered' AS ok, round(ln(greatest(ms, 0.01)) * 20)::integer AS step, count(*) AS n
   FROM tocsin.attempt
   WHERE at > now() - @window * INTERVAL '1 microsecond' AND delivery_id >= @lo
     AND (@subs::uuid[] IS NULL OR subscription_id = ANY(@subs::uuid[]))
-  GROUP BY subscription_id
+  GROUP BY 1, 2, 3
+), times AS (
+  SELECT subscription_id, step, sum(sum(n)) OVER (PARTITION BY subscription_id ORDER BY step) AS upto,
+    sum(sum(n)) OVER (PARTITION BY subscription_id) AS attempts, sum(coalesce(sum(n) FILTER (WHERE ok), 0)) OVER (PARTITION BY subscription_id) AS succeeded
+  FROM tried GROUP BY subscription_id, step
+), summed AS (
+  SELECT subscription_id, max(attempts) AS attempts, max(succeeded) AS succeeded,
+    ARRAY[min(step) FILTER (WHERE upto >= 0.5 * attempts), min(step) FILTER (WHERE upto >= 0.95 * attempts),
+      min(step) FILTER (WHERE upto >= 0.99 * attempts)] AS steps
+  FROM times GROUP BY subscription_id
 ), dead AS (
   SELECT subscription_id, count(*) AS dead FROM tocsin.delivery
   WHERE state = 'dead' AND replayed_at IS NULL AND (@subs::uuid[] IS NULL OR subscription_id = ANY(@subs::uuid[]))
   GROUP BY subscription_id
 )
 SELECT s.id, coalesce(w.backlog, 0), w.oldest, coalesce(d.dead, 0), coalesce(l.breaker, 'closed'), l.not_before, l.failing_since,
-  coalesce(l.reason, ''), coalesce(t.attempts, 0), coalesce(t.succeeded, 0), t.ms,
+  coalesce(l.reason, ''), coalesce(t.attempts, 0)::bigint, coalesce(t.succeeded, 0)::bigint, t.steps,
   (SELECT finished_at FROM tocsin.delivery x WHERE x.subscription_id = s.id AND x.state = 'delivered' ORDER BY x.id DESC LIMIT 1)
 FROM (
-  SELECT subscription_id AS id FROM waiting UNION SELECT subscription_id FROM tried UNION SELECT subscription_id FROM dead
+  SELECT subscription_id AS id FROM waiting UNION SELECT subscription_id FROM summed UNION SELECT subscription_id FROM dead
   UNION SELECT subscription_id FROM tocsin.lane WHERE @subs::uuid[] IS NULL OR subscription_id = ANY(@subs::uuid[])
 ) s
 LEFT JOIN waiting w ON w.subscription_id = s.id
-LEFT JOIN tried t ON t.subscription_id = s.id
+LEFT JOIN summed t ON t.subscription_id = s.id
 LEFT JOIN dead d ON d.subscription_id = s.id
 LEFT JOIN tocsin.lane l ON l.subscription_id = s.id
 ORDER BY s.id`
@@ -82,16 +92,16 @@ func (q *Queue) Stats(ctx context.Context, subs []uuid.UUID, window time.Duratio
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s Stats, err error) {
 		var (
 			oldest *uuid.UUID
-			ms     []float32
+			steps  []int32
 		)
 		err = row.Scan(&s.Subscription, &s.Backlog, &oldest, &s.Dead, &s.Breaker, &s.OpenUntil, &s.FailingSince, &s.Reason,
-			&s.Attempts, &s.Succeeded, &ms, &s.LastSuccess)
+			&s.Attempts, &s.Succeeded, &steps, &s.LastSuccess)
 		if oldest != nil {
 			s.Oldest = max(now.Sub(moment(*oldest)), 0)
 		}
 		for i, p := range []*time.Duration{&s.P50, &s.P95, &s.P99} {
-			if i < len(ms) {
-				*p = time.Duration(float64(ms[i]) * float64(time.Millisecond))
+			if i < len(steps) {
+				*p = time.Duration(math.Exp(float64(steps[i])/20) * float64(time.Millisecond))
 			}
 		}
 		return s, err

@@ -33,7 +33,7 @@ CREATE TABLE tocsin.delivery (
 ) PARTITION BY RANGE (id);
 CREATE INDEX delivery_subscription ON tocsin.delivery (subscription_id, id);
 CREATE INDEX delivery_event ON tocsin.delivery (event_id);
-CREATE INDEX delivery_dead ON tocsin.delivery (subscription_id, id) WHERE state = 'dead' AND replayed_at IS NULL;
+CREATE INDEX delivery_undelivered ON tocsin.delivery (subscription_id, id) WHERE state <> 'delivered';
 
 -- One row an attempt. It lives in the partition of its delivery's moment and goes with it.
 CREATE TABLE tocsin.attempt (
