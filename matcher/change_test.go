@@ -2,6 +2,7 @@ package matcher_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/quay/claircore"
@@ -134,6 +135,13 @@ func TestVersionThatDoesNotParseIsSkippedAndSaid(t *testing.T) {
 	done := logged[schemas.UpdateCompleted](w, "completed")[0]
 	if done.Skipped != 1 || len(done.Reasons) != 1 {
 		t.Errorf("skipped %d for %q, want one", done.Skipped, done.Reasons)
+	}
+	m.Force = true
+	if err := w.engine.Indexed(t.Context(), m, w.reports[m.Digest]); err != nil {
+		t.Fatal(err)
+	}
+	if ws := logged[schemas.IndexedEvent](w, "indexed")[1].Data.Warnings; len(ws) != 1 || !strings.Contains(ws[0], "CVE-1") {
+		t.Errorf("the indexed event warns %q", ws)
 	}
 	r, err := w.engine.Report(t.Context(), claircore.MustParseDigest(m.Digest))
 	if err != nil {

@@ -143,7 +143,7 @@ func (e *Engine) announceIndexed(ctx context.Context, tx pgx.Tx, m Manifest, inv
 		Data: schemas.ManifestIndexed{
 			Manifest: schemas.Manifest{Digest: m.Digest, Names: m.Names, Labels: m.Labels},
 			Packages: packages, Vulnerabilities: p.bySeverity,
-			IndexerState: m.IndexerState, Reindexed: m.Reindexed, Warnings: m.Warnings,
+			IndexerState: m.IndexerState, Reindexed: m.Reindexed, Warnings: slices.Concat(m.Warnings, p.warning()),
 		},
 		Extensions: p.extensions(),
 	}

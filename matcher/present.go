@@ -20,6 +20,7 @@ type present struct {
 	fixable    bool
 	kev        bool
 	epss       *int32
+	skips      *Skips
 }
 
 // countPresent counts findings: of the rows of one advisory that match one
@@ -47,8 +48,9 @@ const scores = `
 
 // present finds what is wrong with the occurrences as of the cursors.
 func (e *Engine) present(ctx context.Context, tx pgx.Tx, occurrences []int32) (present, error) {
-	p := present{top: -1}
-	cs, err := e.presentPairs(ctx, tx, occurrences)
+	_, skips := CollectSkips(ctx)
+	p := present{top: -1, skips: skips}
+	cs, err := e.presentPairs(ctx, tx, occurrences, skips)
 	if err != nil || len(cs) == 0 {
 		return p, err
 	}
@@ -82,7 +84,7 @@ func (e *Engine) present(ctx context.Context, tx pgx.Tx, occurrences []int32) (p
 
 // presentPairs returns the vulnerable (vulnerability, occurrence) pairs of
 // these occurrences as of the cursors.
-func (e *Engine) presentPairs(ctx context.Context, tx pgx.Tx, occurrences []int32) ([]candidate, error) {
+func (e *Engine) presentPairs(ctx context.Context, tx pgx.Tx, occurrences []int32, skips *Skips) ([]candidate, error) {
 	rows, err := tx.Query(ctx, e.sql.ofManifest, pgx.NamedArgs{"occurrences": occurrences})
 	if err != nil {
 		return nil, err
@@ -91,7 +93,6 @@ func (e *Engine) presentPairs(ctx context.Context, tx pgx.Tx, occurrences []int3
 	if err != nil {
 		return nil, err
 	}
-	_, skips := CollectSkips(ctx)
 	j := e.newJudge(tx, skips)
 	out := cs[:0]
 	for batch := range slices.Chunk(cs, judgeBatch) {
@@ -108,6 +109,15 @@ func scanCandidate(row pgx.CollectableRow) (candidate, error) {
 	var c candidate
 	err := row.Scan(&c.vuln, &c.occurrence, &c.mask)
 	return c, err
+}
+
+// warning says how many pairs could not be judged, or nothing.
+func (p present) warning() []string {
+	n := p.skips.Count()
+	if n == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%d pairs of vulnerability and package could not be judged, such as %s", n, p.skips.reasons()[0])}
 }
 
 func (p present) extensions() schemas.Extensions {
@@ -160,7 +170,8 @@ func (e *Engine) Counts(ctx context.Context, manifests []int32) (map[int32]schem
 		if err != nil {
 			return err
 		}
-		cs, err := e.presentPairs(ctx, tx, held)
+		_, skips := CollectSkips(ctx)
+		cs, err := e.presentPairs(ctx, tx, held, skips)
 		if err != nil {
 			return err
 		}
