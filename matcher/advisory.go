@@ -31,10 +31,11 @@ FROM (
   CROSS JOIN LATERAL (
     SELECT ARRAY(
       SELECT DISTINCT n.namespace || CASE WHEN n.namespace NOT LIKE '%://%' THEN '-' WHEN n.namespace LIKE '%/' THEN '' ELSE '#' END || al.name
-      FROM public.vulnerability_alias va
-      JOIN public.alias al ON al.id = va.alias
+      FROM (SELECT va.alias FROM public.vulnerability_alias va WHERE va.vulnerability = v.id
+            UNION ALL SELECT vs.self FROM public.vulnerability_self vs WHERE vs.vulnerability = v.id) x
+      JOIN public.alias al ON al.id = x.alias
       JOIN public.alias_namespace n ON n.id = al.namespace
-      WHERE va.vulnerability = v.id ORDER BY 1) AS aliases
+      ORDER BY 1) AS aliases
   ) a
   LEFT JOIN LATERAL (
     SELECT bool_or(e.updater = @kev) AS kev,

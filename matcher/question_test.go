@@ -45,14 +45,21 @@ func TestAffectedByNameAndAlias(t *testing.T) {
 	w.index("fixed", deb("bash", "5.4", "bash"), gomod("example.com/mod", [3]int32{1, 2, 0}))
 	w.index("go", gomod("example.com/mod", [3]int32{1, 0, 0}))
 	w.update("debian", debVuln("CVE-2020-0001", "bash", "5.3"), debVuln("CVE-2020-00011", "bash", ""))
-	w.update("osv/go", goVuln("GO-2020-1", "example.com/mod", [3]int32{1, 2, 0}, cve("2020-0001"),
-		claircore.Alias{Space: unique.Make("GHSA"), Name: "aaaa-bbbb"}))
+	osv := goVuln("GO-2020-1", "example.com/mod", [3]int32{1, 2, 0}, cve("2020-0001"),
+		claircore.Alias{Space: unique.Make("GHSA"), Name: "aaaa-bbbb"})
+	osv.Self = claircore.Alias{Space: unique.Make("GO"), Name: "2020-1"}
+	w.update("osv/go", osv)
 	ubuntu := debVuln("CVE-2020-0001 on Ubuntu 22.04", "bash", "", described("as Ubuntu names it"))
 	w.update("ubuntu", ubuntu)
 	if got := w.affected("CVE-2020-0001"); got != nil {
 		t.Errorf("before the updates are announced: %q", got)
 	}
 	w.process()
+	for _, ev := range w.events() {
+		if f := ev.Added[0]; f.ID == "GO-2020-1" && !slices.Equal(f.Aliases, []string{"CVE-2020-0001", "GHSA-aaaa-bbbb"}) {
+			t.Errorf("aliases are %q", f.Aliases)
+		}
+	}
 	both := []string{
 		"both: CVE-2020-0001 on Ubuntu 22.04@bash 5.2, CVE-2020-0001@bash 5.2, GO-2020-1@example.com/mod v1.1.0",
 		"fixed: CVE-2020-0001 on Ubuntu 22.04@bash 5.4",
