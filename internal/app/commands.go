@@ -5,8 +5,16 @@ import (
 	"errors"
 	"io"
 
+	"tocsin.dev/tocsin/internal/config"
 	"tocsin.dev/tocsin/updater"
 )
+
+// Check finds what is wrong with a valid configuration in the eyes of the
+// updaters: sets that there are none of, schedules, their settings.
+func Check(c config.Config) error {
+	_, err := updater.New(nil, nil, UpdaterConfig(c))
+	return err
+}
 
 // Migrate brings the configured database up to date, the private cluster's if
 // none is configured, and returns when it has.

@@ -32,6 +32,9 @@ type DemoOptions struct {
 
 // Actions are what the program does besides talking to a server.
 type Actions struct {
+	// Check finds what is wrong with a valid configuration in the eyes of the
+	// parts it is for, and starts nothing.
+	Check func(c config.Config) error
 	// Serve runs until ctx ends.
 	Serve func(ctx context.Context, c config.Config) error
 	// Migrate brings the database up to date and says what it did.

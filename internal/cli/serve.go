@@ -128,7 +128,11 @@ func (configCheckCmd) Help() string {
 }
 
 func (c *configCheckCmd) Run(e *env) error {
-	if _, err := c.valid(e); err != nil {
+	cfg, err := c.valid(e)
+	if err != nil {
+		return err
+	}
+	if err := e.actions.Check(cfg); err != nil {
 		return err
 	}
 	name := c.Config
