@@ -67,7 +67,12 @@ func (s jobQueue) one(ctx context.Context, id string, do func(context.Context, u
 }
 
 func toJob(j jobs.Job) v1.Job {
+	var message string
+	if j.Rejected {
+		message = rejection(j).Payload
+	}
 	return v1.Job{
+		Message: message,
 		ID: j.ID.String(), Kind: j.Kind, Key: j.Key, State: j.State, Attempts: j.Attempts, Reason: j.Reason,
 		Progress: j.Progress, Result: j.Result, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt,
 		Done: j.State == jobs.Done, Failed: j.State == jobs.Failed,

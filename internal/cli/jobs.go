@@ -72,6 +72,11 @@ func (c *jobsShowCmd) Run(e *env) error {
 		if err := e.jobs([]v1.Job{j}); err != nil {
 			return err
 		}
+		if j.Message != "" {
+			if err := e.printf("\n%s\n", terminal.Clean(j.Message)); err != nil {
+				return err
+			}
+		}
 		if j.Reason != "" {
 			return e.printf("\n%s\n", terminal.Clean(j.Reason))
 		}

@@ -10,6 +10,7 @@ type Job struct {
 	State     string    `json:"state" doc:"queued, running, done or failed"`
 	Attempts  int       `json:"attempts" doc:"Attempts so far"`
 	Reason    string    `json:"reason,omitempty" doc:"Why the last attempt failed"`
+	Message   string    `json:"message,omitempty" doc:"The beginning of the message that nobody could understand, without what looks like a credential"`
 	Progress  string    `json:"progress,omitempty" doc:"What the job is doing now"`
 	Result    string    `json:"result,omitempty" doc:"What came of it, such as a manifest digest"`
 	CreatedAt time.Time `json:"created_at"`
