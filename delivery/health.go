@@ -25,6 +25,11 @@ UPDATE tocsin.lane SET not_before = greatest(not_before, clock_timestamp() + @wa
 WHERE subscription_id = @id AND token = @token AND owner = @owner
 RETURNING subscription_id`
 
+	unholdSQL = `
+UPDATE tocsin.lane SET not_before = NULL
+WHERE subscription_id = @id AND token = @token AND owner = @owner
+RETURNING subscription_id`
+
 	closeSQL = `
 UPDATE tocsin.lane
 SET breaker = 'closed', opens = 0, failing_since = NULL, reason = @reason, not_before = NULL
@@ -43,6 +48,19 @@ func (l *lane) hold(d time.Duration) {
 	l.noted = until
 	l.record(func(ctx context.Context, tx pgx.Tx) error {
 		_, err := l.exec(ctx, tx, holdSQL, pgx.NamedArgs{"wait": time.Until(until).Microseconds()})
+		return err
+	})
+}
+
+// unhold ends what hold began. The lane is locked.
+func (l *lane) unhold() {
+	l.pause = time.Time{}
+	if l.noted.IsZero() {
+		return
+	}
+	l.noted = time.Time{}
+	l.record(func(ctx context.Context, tx pgx.Tx) error {
+		_, err := l.exec(ctx, tx, unholdSQL, pgx.NamedArgs{})
 		return err
 	})
 }

@@ -339,7 +339,7 @@ func (l *lane) reconfigure(sub Subscription) {
 		l.breaker = newBreaker(sub.Config.Breaker, l.breaker.row)
 	}
 	if sub.Sink != old.Sink {
-		l.pause, l.noted = time.Time{}, time.Time{} // another asked for it
+		l.unhold() // the old one asked for it
 	}
 	if sub.Config.Ordered != old.Config.Ordered {
 		l.discard() // it is in another order

@@ -159,6 +159,24 @@ func TestRetryAfterSurvivesRestart(t *testing.T) {
 	}
 }
 
+// A new sink has not asked for anything.
+func TestRetryAfterEndsWithANewSink(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	s := newSink(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	sub := h.subscribe(s.URL, config(func(c *schemas.SubscriptionConfig) { c.Concurrency = 1 }))
+	h.run()
+	h.publish(2, sub)
+	h.eventually("held back", func() bool { return h.count(`SELECT count(*) FROM tocsin.lane WHERE not_before IS NOT NULL`) == 1 })
+	good := newSink(t, status(http.StatusOK))
+	h.world.change(sub, func(t *schemas.Target) { t.Subscription.Sink = good.URL })
+	h.settled(sub, "delivered", 1)
+	h.eventually("no longer held back", func() bool { return h.count(`SELECT count(*) FROM tocsin.lane WHERE not_before IS NOT NULL`) == 0 })
+}
+
 func TestOrdered(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
