@@ -30,6 +30,9 @@ func (c clairIndexer) Index(ctx context.Context, m *claircore.Manifest) (*clairc
 		req.Manifest.Layers = append(req.Manifest.Layers, indexer.Layer{Digest: l.Hash.String(), URI: l.URI, Headers: l.Headers})
 	}
 	if _, err := c.ix.Submit(ctx, req); err != nil {
+		if len(indexer.Invalid(err)) > 0 {
+			return nil, fmt.Errorf("%w: %w", clairapi.ErrBadManifest, err)
+		}
 		return nil, err
 	}
 	image, err := c.ix.Wait(ctx, m.Hash.String())

@@ -23,6 +23,7 @@ const statsWindow = 24 * time.Hour
 type deliveries struct {
 	pool  *pgxpool.Pool
 	queue *delivery.Queue
+	wake  func() // tells the replicas that something is due
 }
 
 func (s deliveries) List(ctx context.Context, q v1.DeliveryQuery) (v1.Page[v1.Delivery], error) {
@@ -166,7 +167,11 @@ func (s deliveries) find(ctx context.Context, owner, id string) (delivery.Delive
 }
 
 func (s deliveries) Get(ctx context.Context, owner, id string) (v1.Delivery, error) {
-	return s.with(ctx, owner, id, func(d delivery.Delivery) (delivery.Delivery, error) { return d, nil })
+	d, err := s.find(ctx, owner, id)
+	if err != nil {
+		return v1.Delivery{}, err
+	}
+	return s.one(ctx, d)
 }
 
 func (s deliveries) Replay(ctx context.Context, owner, id string) (v1.Delivery, error) {
@@ -185,6 +190,11 @@ func (s deliveries) with(ctx context.Context, owner, id string, do func(delivery
 	if d, err = do(d); err != nil {
 		return v1.Delivery{}, deliveryError(err)
 	}
+	s.wake()
+	return s.one(ctx, d)
+}
+
+func (s deliveries) one(ctx context.Context, d delivery.Delivery) (v1.Delivery, error) {
 	out, err := s.describe(ctx, d)
 	if err != nil {
 		return v1.Delivery{}, err
@@ -216,6 +226,7 @@ func (s deliveries) ReplayMany(ctx context.Context, q v1.DeliveryQuery) (int, er
 	if err != nil {
 		return 0, err
 	}
+	defer s.wake()
 	return s.queue.ReplayAll(ctx, f)
 }
 

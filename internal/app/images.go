@@ -6,15 +6,22 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"tocsin.dev/tocsin/indexer"
 	"tocsin.dev/tocsin/indexer/blobs"
+	"tocsin.dev/tocsin/indexer/image"
 	"tocsin.dev/tocsin/internal/httpapi"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/matcher"
 )
 
-// images answers httpapi.Images with the indexer.
-type images struct{ ix *indexer.Indexer }
+// images answers httpapi.Images with the indexer, and with the matcher for what
+// is wrong with them.
+type images struct {
+	ix     *indexer.Indexer
+	engine *matcher.Engine
+}
 
 func (s images) Submit(ctx context.Context, r v1.ImageRequest) ([]v1.Submitted, error) {
 	req := indexer.Request{Image: r.Image, Platforms: r.Platforms, Names: r.Names, Labels: r.Labels}
@@ -53,10 +60,11 @@ func (s images) List(ctx context.Context, q v1.ImageQuery) (v1.Page[v1.Image], e
 	if err != nil {
 		return v1.Page[v1.Image]{}, indexerError(err)
 	}
-	page := v1.Page[v1.Image]{Items: make([]v1.Image, len(found))}
-	for i, m := range found {
-		page.Items[i] = toImage(m)
+	items, err := s.describe(ctx, found...)
+	if err != nil {
+		return v1.Page[v1.Image]{}, err
 	}
+	page := v1.Page[v1.Image]{Items: items}
 	if q.Limit > 0 && len(found) == q.Limit {
 		page.Next = strconv.Itoa(int(found[len(found)-1].ID))
 	}
@@ -68,7 +76,11 @@ func (s images) Get(ctx context.Context, ref string) (v1.Image, error) {
 	if err != nil {
 		return v1.Image{}, indexerError(err)
 	}
-	return toImage(m), nil
+	items, err := s.describe(ctx, m)
+	if err != nil {
+		return v1.Image{}, err
+	}
+	return items[0], nil
 }
 
 func (s images) Delete(ctx context.Context, digest string) error {
@@ -77,6 +89,27 @@ func (s images) Delete(ctx context.Context, digest string) error {
 		return httpapi.ErrNotFound
 	}
 	return indexerError(err)
+}
+
+// describe adds the counts of findings to images that are indexed.
+func (s images) describe(ctx context.Context, found ...indexer.Image) ([]v1.Image, error) {
+	ids := make([]int32, len(found))
+	for i, m := range found {
+		ids[i] = m.ID
+	}
+	counts, err := s.engine.Counts(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]v1.Image, len(found))
+	for i, m := range found {
+		out[i] = toImage(m)
+		if m.IndexedAt != nil && m.State != indexer.StateDeleted {
+			n := counts[m.ID]
+			out[i].Vulnerabilities = &n
+		}
+	}
+	return out, nil
 }
 
 func toImage(m indexer.Image) v1.Image {
@@ -90,6 +123,10 @@ func toImage(m indexer.Image) v1.Image {
 func indexerError(err error) error {
 	if err == nil {
 		return nil
+	}
+	// The registry hasn't the image, or won't show it.
+	if e, ok := errors.AsType[*image.Error](err); ok {
+		return &httpapi.FieldError{Field: "image", Message: strings.TrimPrefix(e.Error(), fmt.Sprintf("image %q: ", e.Ref)), Value: e.Ref}
 	}
 	if invalid := indexer.Invalid(err); len(invalid) > 0 {
 		var fields []error

@@ -73,7 +73,7 @@ func toJob(j jobs.Job) v1.Job {
 	}
 	return v1.Job{
 		Message: message,
-		ID: j.ID.String(), Kind: j.Kind, Key: j.Key, State: j.State, Attempts: j.Attempts, Reason: j.Reason,
+		ID:      j.ID.String(), Kind: j.Kind, Key: j.Key, State: j.State, Attempts: j.Attempts, Reason: j.Reason,
 		Progress: j.Progress, Result: j.Result, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt,
 		Done: j.State == jobs.Done, Failed: j.State == jobs.Failed,
 	}

@@ -86,7 +86,7 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 	}
 	s.delivery = a.newDelivery(pool, b, s.notifier)
 	s.notifier.Use(s.matcher, s.delivery)
-	s.api, err = a.newAPI(pool, s, queue, uploads, store)
+	s.api, err = a.newAPI(pool, b, s, queue, uploads, store)
 	return s, err
 }
 
@@ -244,7 +244,7 @@ func (a *App) userAgent() string { return "Tocsin/" + a.version.Version }
 
 // newAPI makes the HTTP interface. Clair's part of it wants a token like the
 // rest, or a JWT if there is a pre-shared key.
-func (a *App) newAPI(pool *pgxpool.Pool, s *services, queue *jobs.Store, uploads *blobs.Store, store *postgres.MatcherStore) (http.Handler, error) {
+func (a *App) newAPI(pool *pgxpool.Pool, b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.Store, store *postgres.MatcherStore) (http.Handler, error) {
 	gate := access.NewGate(s.tokens, time.Now)
 	var verify func(string) error
 	if k := a.config.Auth.PSK.Key; !k.Empty() {
@@ -254,10 +254,10 @@ func (a *App) newAPI(pool *pgxpool.Pool, s *services, queue *jobs.Store, uploads
 		}
 		verify = (&clairapi.PSK{Key: raw, Issuers: a.config.Auth.PSK.Issuers}).Verify
 	}
-	sent := deliveries{pool, s.delivery}
+	sent := deliveries{pool, s.delivery, func() { b.Wake(delivery.WakeSubject) }}
 	return httpapi.New(httpapi.Options{
 		Services: httpapi.Services{
-			Images: images{s.indexer}, Blobs: blobStore{uploads}, Reports: reports{s.indexer, s.matcher}, Jobs: jobQueue{queue},
+			Images: images{s.indexer, s.matcher}, Blobs: blobStore{uploads}, Reports: reports{s.indexer, s.matcher}, Jobs: jobQueue{queue},
 			Updaters: updaters{s.updater}, Events: events{s.notifier}, Subscriptions: subscriptions{s.notifier},
 			Deliveries: sent, Stats: stats{pool, sent}, Tokens: s.tokens,
 		},
