@@ -243,6 +243,9 @@ func fixtures(t *testing.T) string {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(dir); err != nil {
+		if os.Getenv("TOCSIN_NEED_FIXTURES") != "" {
+			t.Fatalf("the fixtures must be there: %v", err)
+		}
 		t.Skip("no fixtures here")
 	}
 	return dir

@@ -43,6 +43,9 @@ func feeds(t *testing.T, dir string) (url string, advance func()) {
 func TestRealFeeds(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat(fixtures); err != nil {
+		if os.Getenv("TOCSIN_NEED_FIXTURES") != "" {
+			t.Fatalf("the fixtures must be there: %v", err)
+		}
 		t.Skip("the fixtures are not here")
 	}
 	osv, advanceOSV := feeds(t, "osv")

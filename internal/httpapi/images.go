@@ -3,15 +3,12 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
-	"tocsin.dev/tocsin/indexer/image"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
 
@@ -113,12 +110,9 @@ func (s *server) registerImages() {
 		})
 }
 
-// registryError says what a registry has to do with an error: it hasn't the
-// image or won't show it, or it does not answer.
+// registryError says what a registry has to do with an error: it does not
+// answer.
 func registryError(err error) error {
-	if e, ok := errors.AsType[*image.Error](err); ok {
-		return &FieldError{Field: "image", Message: strings.TrimPrefix(e.Error(), fmt.Sprintf("image %q: ", e.Ref)), Value: e.Ref}
-	}
 	_, unreachable := errors.AsType[*url.Error](err)
 	_, unwilling := errors.AsType[*transport.Error](err)
 	if unreachable || unwilling {
