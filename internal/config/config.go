@@ -201,7 +201,7 @@ func Default() Config {
 			IntakeMaxBytes: 1 << 30, EventsMaxBytes: 1 << 30, EventsMaxAge: days(7),
 		},
 		Jobs: Jobs{
-			MaxAttempts: 5, MinBackoff: Duration(5 * time.Second), MaxBackoff: Duration(10 * time.Minute),
+			MaxAttempts: 10, MinBackoff: Duration(5 * time.Second), MaxBackoff: Duration(10 * time.Minute),
 			KeepDone: days(7), KeepFailed: days(30),
 		},
 		Indexer: Indexer{
