@@ -29,10 +29,6 @@ import (
 // JobKind is the kind of this package's jobs.
 const JobKind = "manifest"
 
-// JobPolicy is how often indexing is tried while it fails in ways that may
-// pass: over about five minutes.
-var JobPolicy = jobs.Policy{MaxAttempts: 7, MinBackoff: 5 * time.Second, MaxBackoff: 2 * time.Minute}
-
 // Indexed is a manifest whose index report is handed to a [Recorder].
 type Indexed struct {
 	ID           int32
