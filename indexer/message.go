@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"regexp"
+	"slices"
 	"strings"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
@@ -160,30 +161,41 @@ var (
 	secretValue = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[a-z0-9+/=._~-]+`)
 	secretQuery = regexp.MustCompile(`(https?://[^\s"?\\]*)\?[^\s"\\]*`)
 	userInfo    = regexp.MustCompile(`(https?://)[^\s"/@\\]*@`)
+	headersKey  = regexp.MustCompile(`(?i)headers`)
 )
 
 const redacted = "[redacted]"
 
 // redact removes what may be a credential from a message that is kept because
-// nobody can understand it.
+// nobody can understand it. Where a message isn't JSON, nobody knows where its
+// headers end: all that follows the word is cut.
 func redact(data []byte) []byte {
 	var v any
-	if dec := json.NewDecoder(bytes.NewReader(data)); dec.Decode(&v) == nil && !dec.More() {
+	if err := json.Unmarshal(data, &v); err == nil {
 		if out, err := json.Marshal(redactHeaders(v)); err == nil {
 			data = out
 		}
+	} else if at := headersKey.FindIndex(data); at != nil {
+		data = slices.Concat(data[:at[1]], []byte(" "+redacted))
 	}
 	data = secretValue.ReplaceAll(data, []byte("$1 "+redacted))
 	data = userInfo.ReplaceAll(data, []byte("${1}"+redacted+"@"))
 	return secretQuery.ReplaceAll(data, []byte("$1?"+redacted))
 }
 
-// redactHeaders replaces the values in everything called headers.
+// redactHeaders replaces the values in everything called headers, and what
+// might hold such a thing encoded once more.
 func redactHeaders(v any) any {
 	switch v := v.(type) {
+	case string:
+		if at := headersKey.FindStringIndex(v); at != nil && strings.Contains(v, "{") {
+			return v[:at[1]] + " " + redacted
+		}
 	case map[string]any:
 		for k, inner := range v {
-			if !strings.EqualFold(k, "headers") {
+			if k == "data_base64" { // of a CloudEvent
+				v[k] = redacted
+			} else if !strings.EqualFold(k, "headers") {
 				v[k] = redactHeaders(inner)
 			} else if h, ok := inner.(map[string]any); ok {
 				for name := range h {
