@@ -65,6 +65,12 @@ type Options struct {
 	Registerer prometheus.Registerer // nil: no metrics
 	Now        func() time.Time
 
+	// CheckSink says why a sink, or a broker of failover, may never be called,
+	// so that a subscription to it is refused and not accepted in vain. It gets
+	// a URL with a host and resolves no names. A [FieldError] it returns keeps
+	// its hint. Nil checks nothing.
+	CheckSink func(rawURL string) error
+
 	Source    string        // of events; default urn:tocsin:<instance>
 	PublicURL string        // this server as others reach it, without a path; default http://127.0.0.1:6060
 	Retention time.Duration // of events; default 90 days, kept by days

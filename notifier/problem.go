@@ -21,6 +21,9 @@ func (f FieldError) String() string {
 	return s
 }
 
+// Error implements error, for [Options.CheckSink] to return one.
+func (f FieldError) Error() string { return f.String() }
+
 // Error is everything wrong with what a client sent, for an RFC 9457 problem.
 type Error struct {
 	Fields []FieldError

@@ -3,6 +3,7 @@ package notifier
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -67,6 +68,8 @@ func (c *checker) sink(pointer, sink string, spec *schemas.Subscription) {
 		c.refuse(pointer, "", "has no host")
 	} else if strings.ContainsAny(u.Hostname(), " \t\"<>\\^`{|}") {
 		c.refuse(pointer, "", "the host has characters that no host has")
+	} else {
+		c.reachable(pointer, sink)
 	}
 	if p := u.Port(); p != "" {
 		if n, err := strconv.Atoi(p); err != nil || n < 1 || n > 65535 {
@@ -75,6 +78,22 @@ func (c *checker) sink(pointer, sink string, spec *schemas.Subscription) {
 	} else if strings.HasSuffix(u.Host, ":") {
 		c.refuse(pointer, "", "the port is empty")
 	}
+}
+
+// reachable refuses a sink that the delivery would never call.
+func (c *checker) reachable(pointer, sink string) {
+	if c.checkSink == nil {
+		return
+	}
+	err := c.checkSink(sink)
+	if err == nil {
+		return
+	}
+	if f, ok := errors.AsType[FieldError](err); ok {
+		c.refuse(pointer, f.Hint, "%s", f.Detail)
+		return
+	}
+	c.refuse(pointer, "", "%s", err)
 }
 
 // refusedHeaders are set by the delivery itself or hold what must be sealed.

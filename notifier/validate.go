@@ -66,7 +66,10 @@ func DecodeSubscription(body []byte) (schemas.Subscription, error) {
 }
 
 // checker collects what is wrong.
-type checker struct{ fields []FieldError }
+type checker struct {
+	fields    []FieldError
+	checkSink func(rawURL string) error // nil: no check
+}
 
 func (c *checker) refuse(pointer, hint, detail string, args ...any) {
 	c.fields = append(c.fields, FieldError{Pointer: pointer, Detail: fmt.Sprintf(detail, args...), Hint: hint})
@@ -98,7 +101,7 @@ func (l *Log) compile(spec schemas.Subscription) (*subscriber, []FieldError) {
 // validate says everything that is wrong with a subscription that is to be
 // stored.
 func (l *Log) validate(spec *schemas.Subscription) []FieldError {
-	c := &checker{}
+	c := &checker{checkSink: l.CheckSink}
 	c.text("/name", spec.Name, maxName)
 	c.text("/key", spec.Key, maxKey)
 	c.text("/source", spec.Source, maxText)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -120,6 +121,54 @@ func TestEveryProblemIsNamed(t *testing.T) {
 	}
 	if n := w.count(t, `SELECT count(*) FROM tocsin.subscription`); n != 0 {
 		t.Errorf("%d were stored all the same", n)
+	}
+}
+
+// TestUncallableSinksAreRefused holds what the delivery would never call to
+// its field, when it is created and when it is replaced.
+func TestUncallableSinksAreRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *Options) {
+		o.CheckSink = func(raw string) error {
+			switch {
+			case strings.Contains(raw, "127.0.0.1"):
+				return FieldError{Pointer: "/elsewhere", Detail: "would never be called", Hint: "some.key"}
+			case strings.Contains(raw, "0x7f"):
+				return errors.New("is spelled strangely")
+			}
+			return nil
+		}
+	})
+	existing := w.webhook(t, nil)
+	for _, tc := range []struct {
+		body string
+		want []FieldError
+	}{
+		{`{"sink":"https://example.com/hook"}`, nil},
+		{`{"sink":"http://127.0.0.1:80/"}`, []FieldError{{"/sink", "would never be called", "some.key"}}},
+		{`{"sink":"http://0x7f.1/"}`, []FieldError{{"/sink", "is spelled strangely", ""}}},
+		{`{"sink":"http:///127.0.0.1"}`, []FieldError{{"/sink", "has no host", ""}}},
+		{`{"sink":"amqp://b","protocol":"AMQP","protocolsettings":{"failover":["amqp://c","amqp://127.0.0.1"]}}`,
+			[]FieldError{{"/protocolsettings/failover/1", "would never be called", "some.key"}}},
+	} {
+		spec, err := DecodeSubscription([]byte(tc.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, created := w.CreateSubscription(t.Context(), "", spec)
+		_, replaced := w.ReplaceSubscription(t.Context(), "", existing.ID, spec)
+		for doing, err := range map[string]error{"create": created, "replace": replaced} {
+			if tc.want == nil {
+				if err != nil {
+					t.Errorf("%s %s: %v", doing, tc.body, err)
+				}
+				continue
+			}
+			refused, ok := errors.AsType[*Error](err)
+			if !ok || !slices.Equal(refused.Fields, tc.want) {
+				t.Errorf("%s %s: %v, want %v", doing, tc.body, err, tc.want)
+			}
+		}
 	}
 }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -142,8 +144,33 @@ func (a *App) newNotifier(pool *pgxpool.Pool, b *bus.Bus, keyring *secrets.Keyri
 	n := a.config.Notifier
 	return notifier.New(notifier.Options{
 		Pool: pool, Publisher: b, Waker: b, Keyring: keyring, Logger: a.log.With("role", "notifier"), Registerer: a.registry, Now: time.Now,
-		Source: n.Source, PublicURL: a.publicURL(), Retention: n.Retention.Std(), DataLimit: int(n.EventSize),
+		CheckSink: a.checkSink, Source: n.Source, PublicURL: a.publicURL(), Retention: n.Retention.Std(), DataLimit: int(n.EventSize),
 	})
+}
+
+// deliveryGuard decides which addresses deliveries may go to.
+func (a *App) deliveryGuard() *safehttp.Guard {
+	return safehttp.New("delivery.allow_networks", config.Prefixes(a.config.Delivery.AllowNetworks))
+}
+
+// checkSink refuses a sink whose host is an address, or localhost, that
+// deliveries may not go to. Names are judged when they are called.
+func (a *App) checkSink(rawURL string) error {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return errors.New("is not a URL")
+	}
+	err = a.deliveryGuard().CheckHost(u.Hostname())
+	if blocked, ok := errors.AsType[*safehttp.BlockedError](err); ok {
+		return notifier.FieldError{
+			Detail: fmt.Sprintf("would never be called: %v is %s", blocked.Addr, blocked.Why),
+			Hint:   fmt.Sprintf("to permit it, add its network to %s or TOCSIN_DELIVERY_ALLOW_NETWORKS of the server", blocked.Key),
+		}
+	}
+	if e, ok := errors.AsType[*safehttp.URLError](err); ok {
+		return fmt.Errorf("the %s %s", e.Field, e.Reason)
+	}
+	return err
 }
 
 func (a *App) newJobs(pool *pgxpool.Pool, b *bus.Bus, onFailed func(context.Context, pgx.Tx, jobs.Job) error) *jobs.Store {
@@ -209,7 +236,7 @@ func UpdaterConfig(c config.Config) updater.Config {
 
 func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, log *notifier.Log) *delivery.Queue {
 	c := a.config.Delivery
-	dial := safehttp.New("delivery.allow_networks", config.Prefixes(c.AllowNetworks)).DialContext
+	dial := a.deliveryGuard().DialContext
 	return delivery.New(pool, delivery.Options{
 		Subscriptions: log, Events: log, Announcer: log, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
 		Openers: map[string]delivery.Opener{
