@@ -108,7 +108,7 @@ func (s *Store) logOutcome(ctx context.Context, job Job, o outcome, ours bool) {
 	case o.state == Done:
 		log.DebugContext(ctx, "job done")
 	case o.state == Queued:
-		log.WarnContext(ctx, "job failed; trying again", "in", o.wait.Round(time.Millisecond), "reason", o.reason)
+		log.WarnContext(ctx, "job failed; trying again", "in", o.wait.Round(time.Millisecond).String(), "reason", o.reason)
 	default:
 		log.ErrorContext(ctx, "job failed for good", "reason", o.reason)
 	}
