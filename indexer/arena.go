@@ -1,5 +1,7 @@
 package indexer
 
+//lint:file-ignore SA1019 claircore's Manifest has no other place for where a layer is.
+
 import (
 	"context"
 	"errors"

@@ -261,6 +261,6 @@ func (c cut) Enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.Owed) error 
 	return err
 }
 
-type failing struct{ owedTable }
+type failing struct{}
 
 func (failing) Enqueue(_ context.Context, _ pgx.Tx, owed []schemas.Owed) error { return errKilled }

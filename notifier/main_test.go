@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -215,10 +213,6 @@ var errKilled = errors.New("killed")
 
 func exactly(name, value string) schemas.Filter {
 	return schemas.Filter{Exact: map[string]string{name: value}}
-}
-
-func sortedIDs[V any](m map[uuid.UUID]V) []uuid.UUID {
-	return slices.SortedFunc(maps.Keys(m), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 }
 
 // until polls a condition.

@@ -217,7 +217,7 @@ func TestHostileFeeds(t *testing.T) {
 			<-r.Context().Done()
 		}, is: ErrStalled},
 		{name: "500", feed: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "out of order", 500) }, says: "500"},
-		{name: "redirects in a circle", feed: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 302) }, says: "redirects"},
+		{name: "redirects in a circle", feed: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, says: "redirects"},
 		{name: "hangs up", feed: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, is: io.EOF},
 	}
 	m := newMirror(t)

@@ -307,7 +307,7 @@ func TestAnswers(t *testing.T) {
 		"400":             {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(400) }, delivery.ClassRetry, 400, 0},
 		"401":             {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, delivery.ClassAuth, 401, 0},
 		"410":             {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }, delivery.ClassGone, 410, 0},
-		"redirect":        {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 302) }, delivery.ClassRedirect, 302, 0},
+		"redirect":        {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, delivery.ClassRedirect, 302, 0},
 		"429 for a while": {after("7", 429), delivery.ClassThrottled, 429, 7 * time.Second},
 		"429 for ever":    {after("99999999", 429), delivery.ClassThrottled, 429, delivery.MaxRetryAfter},
 		"429 bare":        {after("", 429), delivery.ClassThrottled, 429, 5 * time.Second},

@@ -39,9 +39,14 @@ func claircoreWay(ctx context.Context, pool *pgxpool.Pool, limit time.Duration) 
 		return 0, 0, err
 	}
 	offline := &http.Client{Transport: offline{}}
+	arena, err := libindex.CreateRemoteFetchArena(offline, dir)
+	if err != nil {
+		own.Close()
+		return 0, 0, err
+	}
 	lib, err := libindex.New(ctx, &libindex.Options{
 		Store: ccpostgres.NewIndexerStore(own), Locker: updates.NewLocalLockSource(),
-		FetchArena: libindex.NewRemoteFetchArena(offline, dir), Ecosystems: []*indexer.Ecosystem{},
+		FetchArena: arena, Ecosystems: []*indexer.Ecosystem{},
 	}, offline)
 	if err != nil {
 		own.Close()

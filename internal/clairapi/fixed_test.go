@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/quay/claircore"
 	"github.com/quay/claircore/libvuln/driver"
-	"github.com/quay/claircore/pkg/cpe"
+	"github.com/quay/claircore/toolkit/types/cpe"
 	"github.com/quay/claircore/pkg/tarfs"
 	"github.com/quay/claircore/toolkit/types"
 
