@@ -13,9 +13,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/quay/claircore"
 	"github.com/quay/claircore/libvuln/driver"
-	"github.com/quay/claircore/toolkit/types/cpe"
 	"github.com/quay/claircore/pkg/tarfs"
 	"github.com/quay/claircore/toolkit/types"
+	"github.com/quay/claircore/toolkit/types/cpe"
 
 	"tocsin.dev/tocsin/internal/clairapi"
 )
