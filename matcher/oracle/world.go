@@ -108,13 +108,16 @@ INSERT INTO tocsin.naming (manifest_id, names) VALUES (@manifest, @names) RETURN
 
 // register tells the database of a manifest, as the indexer does.
 func (w *World) register(ctx context.Context, r *claircore.IndexReport) (matcher.Manifest, error) {
-	m := matcher.Manifest{Digest: r.Hash.String(), Names: []string{"registry.example/app:1"}, IndexerState: "oracle"}
+	m := matcher.Manifest{Digest: r.Hash.String(), Names: []string{"registry.example/app:1"}}
 	if err := w.pool.QueryRow(ctx, registerSQL, pgx.NamedArgs{"digest": m.Digest}).Scan(&m.ID, &m.Reindexed); err != nil {
 		return m, fmt.Errorf("register a manifest: %w", err)
 	}
 	if err := w.pool.QueryRow(ctx, nameSQL, pgx.NamedArgs{"manifest": m.ID, "names": m.Names}).Scan(&m.NamingID); err != nil {
 		return m, fmt.Errorf("name a manifest: %w", err)
 	}
+	// A new state each time: an index that found the same as the one before
+	// is announced too.
+	m.IndexerState = fmt.Sprint("state ", m.NamingID)
 	return m, nil
 }
 
