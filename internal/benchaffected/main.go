@@ -145,7 +145,7 @@ func bench(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("join: %w", err)
 	}
-	step(fmt.Sprintf("join counted %d pairs, twice", pairs))
+	step(fmt.Sprintf("join counted %d pairs", pairs))
 
 	clair := "skipped"
 	if o.claircore > 0 {
