@@ -79,7 +79,7 @@ bench-delivery: ## Measure deliveries of EVENTS=10000 events to TARGETS=10 webho
 
 .PHONY: chaos-delivery
 CHAOS ?= 60s
-chaos-delivery: ## Kill replicas, PostgreSQL and NATS under load for CHAOS=60s and count what was lost
+chaos-delivery: ## Kill replicas, PostgreSQL, RabbitMQ and NATS under load for CHAOS=60s and count what was lost
 	$(GO) run ./internal/benchdelivery -chaos $(CHAOS)
 
 .PHONY: docs

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"tocsin.dev/tocsin/delivery/targettest/node"
 )
 
 // ActiveMQ is a real ActiveMQ broker of its own with a STOMP connector and one
@@ -16,7 +18,7 @@ type ActiveMQ struct {
 
 	t    testing.TB
 	dir  string
-	proc *process
+	proc *node.Process
 }
 
 const activeMQConfig = `<beans xmlns="http://www.springframework.org/schema/beans" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
@@ -50,8 +52,8 @@ func StartActiveMQ(t testing.TB) *ActiveMQ {
 	}
 	a := &ActiveMQ{STOMP: freePorts(t, 1)[0], User: "tocsin", Password: "right", t: t, dir: tempDir(t)}
 	write(t, a.dir, "activemq.xml", fmt.Appendf(nil, activeMQConfig, filepath.Join(a.dir, "data"), a.User, a.Password, a.STOMP))
-	a.Start()
 	t.Cleanup(a.Stop)
+	a.Start()
 	return a
 }
 
@@ -61,11 +63,17 @@ func (a *ActiveMQ) Start() {
 	if a.proc != nil {
 		return
 	}
-	a.proc = startProcess(a.t, a.dir, nil, "java", "-Xmx256m",
+	proc, err := node.StartProcess(a.dir, nil, "java", "-Xmx256m",
 		"-Dactivemq.home="+activeMQHome, "-Dactivemq.base="+a.dir, "-Dactivemq.conf="+a.dir, "-Dactivemq.data="+filepath.Join(a.dir, "data"),
 		"-Djava.io.tmpdir="+a.dir, "-jar", filepath.Join(activeMQHome, "bin", "activemq.jar"),
 		"start", "xbean:file:"+filepath.Join(a.dir, "activemq.xml"))
-	a.proc.waitTCP(a.t, a.STOMP)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.proc = proc
+	if err := a.proc.WaitTCP(a.t.Context(), a.STOMP); err != nil {
+		a.t.Fatal(err)
+	}
 }
 
 // Stop ends the broker; its data stay for the next Start.
@@ -73,7 +81,7 @@ func (a *ActiveMQ) Stop() {
 	if a.proc == nil {
 		return
 	}
-	a.proc.end()
+	a.proc.End()
 	a.proc = nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 
 	"tocsin.dev/tocsin/delivery"
+	"tocsin.dev/tocsin/delivery/targettest/node"
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/postgres"
 )
@@ -41,9 +42,10 @@ type ledger struct {
 
 // chaos runs replicas of the queue as processes of their own, and for as long
 // as asked commits events while one replica after another is killed with
-// SIGKILL. A third of the way PostgreSQL is killed, at two thirds the NATS
-// server is stopped and loses all it has. Then everything accepted must
-// arrive.
+// SIGKILL. A third of the way PostgreSQL is killed, half way RabbitMQ if the
+// machine has it, at two thirds the NATS server is stopped and loses all it
+// has. Then everything accepted must arrive, at the webhooks and in RabbitMQ's
+// queue.
 func (b *bench) chaos(ctx context.Context, length time.Duration, cluster *postgres.Cluster, nats *natsServer, log *slog.Logger) error {
 	l := &ledger{accepted: map[pair]struct{}{}, arrived: map[pair]int{}}
 	sinks := map[uuid.UUID]string{}
@@ -54,6 +56,18 @@ func (b *bench) chaos(ctx context.Context, length time.Duration, cluster *postgr
 		defer s.Close()
 		sinks[sub] = s.URL
 		subs = append(subs, sub)
+	}
+	queueSub := uuid.Must(uuid.NewV7())
+	rabbit, err := startRabbitMQ(ctx, b.dir+"/rabbitmq")
+	switch {
+	case errors.Is(err, node.ErrNoRabbitMQ):
+		fmt.Fprintln(os.Stderr, "benchdelivery: this run leaves AMQP out:", err)
+	case err != nil:
+		return err
+	default:
+		defer rabbit.stop()
+		sinks[queueSub] = rabbit.url()
+		subs = append(subs, queueSub)
 	}
 	url, err := cluster.URL(ctx)
 	if err != nil {
@@ -77,7 +91,7 @@ func (b *bench) chaos(ctx context.Context, length time.Duration, cluster *postgr
 	defer cancel()
 	var feeding sync.WaitGroup
 	feeding.Go(func() { b.feed(stop, subs, l) })
-	kills, postgresDown, natsDown := 0, false, false
+	kills, postgresDown, rabbitDown, natsDown := 0, false, rabbit == nil, false
 	begun := time.Now()
 	for tick := time.NewTicker(killEvery); stop.Err() == nil; {
 		select {
@@ -98,6 +112,11 @@ func (b *bench) chaos(ctx context.Context, length time.Duration, cluster *postgr
 			}
 			fmt.Println("chaos: killed PostgreSQL")
 		}
+		if !rabbitDown && time.Since(begun) > length/2 {
+			rabbitDown = true
+			rabbit.crash(ctx)
+			fmt.Println("chaos: killed RabbitMQ")
+		}
 		if !natsDown && time.Since(begun) > length*2/3 {
 			natsDown = true
 			if err := nats.empty(ctx); err != nil {
@@ -108,6 +127,16 @@ func (b *bench) chaos(ctx context.Context, length time.Duration, cluster *postgr
 	}
 	feeding.Wait()
 	fmt.Printf("chaos: killed a replica %d times\n", kills)
+	if rabbit != nil {
+		if err := rabbit.ready(); err != nil {
+			return err
+		}
+		conn, err := rabbit.drain(l, queueSub)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+	}
 	return l.verdict(ctx)
 }
 
@@ -142,11 +171,15 @@ func (l *ledger) sink(sub uuid.UUID) http.Handler {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		l.mu.Lock()
-		l.arrived[pair{id, sub}]++
-		l.mu.Unlock()
+		l.arrive(pair{id, sub})
 		w.WriteHeader(http.StatusNoContent)
 	})
+}
+
+func (l *ledger) arrive(p pair) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.arrived[p]++
 }
 
 // verdict waits until everything has arrived, or nothing more does.

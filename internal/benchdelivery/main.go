@@ -58,7 +58,7 @@ func main() {
 	flag.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the throughput run")
 	flag.BoolVar(&o.stats, "stats", false, "print what PostgreSQL's statements took (needs pg_stat_statements)")
 	flag.BoolVar(&o.hold, "hold", false, "hold a transaction open all the while, as a feed that loads does: no dead row can be removed")
-	flag.DurationVar(&o.chaos, "chaos", 0, "kill replicas, PostgreSQL and NATS for this long instead of measuring")
+	flag.DurationVar(&o.chaos, "chaos", 0, "kill replicas, PostgreSQL, RabbitMQ and NATS for this long instead of measuring")
 	sinks := flag.Int("sinks", 0, "internal: be the sinks, this many of them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

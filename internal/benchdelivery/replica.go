@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tocsin.dev/tocsin/delivery"
+	"tocsin.dev/tocsin/delivery/amqp"
 	"tocsin.dev/tocsin/delivery/webhook"
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/schemas"
@@ -47,9 +48,13 @@ func runReplica(ctx context.Context, text string) error {
 	for id, sink := range c.Sinks {
 		w.add(id, sink)
 	}
+	dial := new(net.Dialer).DialContext
 	return delivery.New(pool, delivery.Options{
 		Subscriptions: w, Events: w, Announcer: w, Waker: b, Logger: log,
-		Openers: map[string]delivery.Opener{schemas.ProtocolHTTP: webhook.New(webhook.Options{Dial: new(net.Dialer).DialContext})},
+		Openers: map[string]delivery.Opener{
+			schemas.ProtocolHTTP: webhook.New(webhook.Options{Dial: dial}),
+			schemas.ProtocolAMQP: amqp.Opener{Dial: dial},
+		},
 	}).Run(ctx)
 }
 

@@ -75,6 +75,10 @@ func (w *world) subscribe(sinks ...string) []uuid.UUID {
 func (w *world) add(id uuid.UUID, sink string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if strings.HasPrefix(sink, amqpScheme) {
+		w.subs[id] = brokerTarget(id, sink)
+		return
+	}
 	w.subs[id] = schemas.Target{
 		Subscription: schemas.Subscription{
 			ID: id.String(), Sink: sink, Protocol: schemas.ProtocolHTTP, State: schemas.StateActive, Version: 1,
