@@ -148,22 +148,28 @@ func (l *lane) attempt(target *openTarget, batch []row) []result {
 	}
 	events, err := l.q.events.get(l.ctx, ids)
 	if err != nil {
-		if l.ctx.Err() == nil {
-			l.q.log.WarnContext(l.ctx, "events not read", slog.Any("error", err))
-		}
 		for i := range results {
 			results[i].unready = true
 		}
 		return results
 	}
+	ordered := target.sub.Config.Ordered
+	waits := false // an ordered batch ends before what can't be sent now
 	messages := make([]Message, 0, len(batch))
 	sent := make([]int, 0, len(batch))
 	size := 0
 	for i, e := range events {
 		size += len(e.structured)
 		switch {
-		case size > maxBatchBytes && len(messages) > 0:
+		case waits, size > maxBatchBytes && len(messages) > 0:
 			results[i].left = true
+		case e.err != nil:
+			l.q.log.WarnContext(l.ctx, "event not read", slog.String("event", e.id.String()), slog.Any("error", e.err))
+			results[i].unready, waits = true, ordered
+		case e.unreadable != nil:
+			results[i].begun, waits = time.Now(), ordered
+			results[i].out = Outcome{Class: ClassUnreadable, Err: fmt.Errorf("the event cannot be read: %w", e.unreadable)}
+			l.q.metrics.attempts.WithLabelValues(target.sub.Protocol, string(ClassUnreadable)).Inc()
 		case e.event == nil:
 			results[i].missing = true
 		case e.invalid != nil:
@@ -229,9 +235,14 @@ func (l *lane) deliver(target *openTarget, messages []Message) (out Outcome) {
 // and hands the outcomes to be settled. The lane is locked.
 func (l *lane) conclude(c Config, results []result, done func(error)) {
 	say := errNeutral
-	var last Outcome
+	var last Outcome // of what was sent, if anything was
+	unreadable := false
 	for _, r := range results {
-		if !r.begun.IsZero() {
+		switch {
+		case r.begun.IsZero():
+		case r.out.Class == ClassUnreadable:
+			unreadable = true
+		default:
 			last = r.out
 			say = verdict(r.out.Class)
 		}
@@ -258,7 +269,7 @@ func (l *lane) conclude(c Config, results []result, done func(error)) {
 	if last.RetryAfter > 0 {
 		l.hold(min(last.RetryAfter, MaxRetryAfter))
 	}
-	if c.Ordered && last.Class != ClassDelivered {
+	if c.Ordered && (unreadable || last.Class != ClassDelivered) {
 		l.discard()
 		l.blocked = len(settle) > 0
 	}

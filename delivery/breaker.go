@@ -99,7 +99,7 @@ func verdict(c Class) error {
 	switch c {
 	case ClassDelivered:
 		return nil
-	case ClassThrottled, ClassRejected, ClassCanceled:
+	case ClassThrottled, ClassRejected, ClassUnreadable, ClassCanceled:
 		return errNeutral
 	}
 	return errFailed

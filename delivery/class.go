@@ -17,8 +17,8 @@ import (
 type Class string
 
 // The classes. Every failure except rejected, gone and canceled is retried on
-// the subscription's schedule; every failure except throttled, rejected and
-// canceled counts against its breaker.
+// the subscription's schedule; every failure except throttled, rejected,
+// unreadable and canceled counts against its breaker.
 const (
 	// ClassDelivered: the far side has it.
 	ClassDelivered Class = "delivered"
@@ -54,6 +54,9 @@ const (
 	// ClassInvalid: settings that cannot work, such as a URL that does not
 	// parse or a secret that is no key.
 	ClassInvalid Class = "invalid"
+	// ClassUnreadable: the event itself could not be read, and nothing was
+	// sent. It says nothing about the target's health.
+	ClassUnreadable Class = "unreadable"
 	// ClassCanceled: given up because the process is ending. It uses up no
 	// attempt.
 	ClassCanceled Class = "canceled"
@@ -62,7 +65,7 @@ const (
 // Classes are all the classes.
 var Classes = [...]Class{
 	ClassDelivered, ClassRetry, ClassRejected, ClassGone, ClassThrottled, ClassUnroutable, ClassBlocked, ClassTimeout,
-	ClassDNS, ClassConnect, ClassTLS, ClassAuth, ClassRedirect, ClassInvalid, ClassCanceled,
+	ClassDNS, ClassConnect, ClassTLS, ClassAuth, ClassRedirect, ClassInvalid, ClassUnreadable, ClassCanceled,
 }
 
 // classified is an error that knows its class.

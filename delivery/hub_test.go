@@ -51,6 +51,7 @@ type world struct {
 	announced []announcement
 	hints     []chan struct{}
 	failing   error // what Events answers with
+	broken    unreadable
 }
 
 type announcement struct {
@@ -77,13 +78,25 @@ func (w *world) Events(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]event.
 		return nil, w.failing
 	}
 	out := map[uuid.UUID]event.Event{}
+	broken := unreadable{}
 	for _, id := range ids {
-		if e, ok := w.events[id]; ok {
+		if reason, ok := w.broken[id]; ok {
+			broken[id] = reason
+		} else if e, ok := w.events[id]; ok {
 			out[id] = e
 		}
 	}
+	if len(broken) > 0 {
+		return out, fmt.Errorf("read: %w", broken)
+	}
 	return out, nil
 }
+
+// unreadable is what Events says of events that it can't read.
+type unreadable map[uuid.UUID]error
+
+func (u unreadable) Error() string                   { return fmt.Sprint(len(u), " events can't be read") }
+func (u unreadable) Unreadable() map[uuid.UUID]error { return u }
 
 func (w *world) OnWake(context.Context, string) <-chan struct{} {
 	w.mu.Lock()

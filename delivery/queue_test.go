@@ -321,6 +321,37 @@ func TestEventsUnreadableForAWhile(t *testing.T) {
 	}
 }
 
+// Of many events that are read together one can't be: its deliveries alone are
+// tried again and end as dead letters, and no breaker opens over it.
+func TestOneEventThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	s := newSink(t, nil)
+	hook := func(more ...func(*schemas.Target)) uuid.UUID {
+		return h.subscribe(s.URL, append(more, schedule(time.Millisecond, time.Millisecond), config(func(c *schemas.SubscriptionConfig) {
+			c.Breaker = &schemas.Breaker{ConsecutiveFailures: 1}
+		}))...)
+	}
+	subs := []uuid.UUID{hook(), hook(), hook(config(func(c *schemas.SubscriptionConfig) { c.Mode = schemas.ModeBatched })),
+		hook(config(func(c *schemas.SubscriptionConfig) { c.Mode, c.Ordered = schemas.ModeBatched, true }))}
+	ids := h.publish(100, subs...)
+	h.world.broken = unreadable{ids[40]: errors.New("its change is gone")}
+	h.run()
+	for _, sub := range subs {
+		h.settled(sub, "delivered", 99)
+		h.settled(sub, "dead", 1)
+	}
+	if n := h.count(`SELECT count(*) FROM tocsin.delivery WHERE state = 'dead' AND event_id = $1 AND attempts = 3 AND class = 'unreadable'`, ids[40]); n != len(subs) {
+		t.Errorf("%d dead letters of the event after three attempts, want %d", n, len(subs))
+	}
+	if n := h.count(`SELECT count(*) FROM tocsin.attempt WHERE class = 'unreadable' AND error LIKE '%its change is gone%'`); n != 3*len(subs) {
+		t.Errorf("%d attempts with the reason, want %d", n, 3*len(subs))
+	}
+	if h.world.said("failing") != 0 {
+		t.Error("an event that can't be read counts as the target's failure")
+	}
+}
+
 func TestEnqueueIsAtomicAndWithoutDuplicates(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)

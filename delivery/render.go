@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/list"
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -18,7 +19,8 @@ type rendering struct {
 	event      *event.Event
 	structured []byte
 	invalid    error // why the event cannot be sent
-	err        error // why it could not be read
+	unreadable error // why it cannot be read, others can
+	err        error // why none could be read
 }
 
 func (r *rendering) size() int {
@@ -54,7 +56,7 @@ const (
 )
 
 // get returns the renderings of ids in their order, reading those that are not
-// at hand together with what others are waiting for.
+// at hand together with what others are waiting for. It fails only with ctx.
 func (r *renderer) get(ctx context.Context, ids []uuid.UUID) ([]*rendering, error) {
 	out := make([]*rendering, len(ids))
 	r.mu.Lock()
@@ -81,9 +83,6 @@ func (r *renderer) get(ctx context.Context, ids []uuid.UUID) ([]*rendering, erro
 	for _, x := range out {
 		select {
 		case <-x.done:
-			if x.err != nil {
-				return nil, x.err
-			}
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -101,6 +100,10 @@ func (r *renderer) load(ctx context.Context, some []*rendering) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	found, err := r.events.Events(ctx, ids)
+	var unreadable map[uuid.UUID]error
+	if some, ok := errors.AsType[Unreadable](err); ok {
+		unreadable, err = some.Unreadable(), nil
+	}
 	bodies := make([][]byte, len(some))
 	invalid := make([]error, len(some))
 	for i, x := range some {
@@ -116,7 +119,7 @@ func (r *renderer) load(ctx context.Context, some []*rendering) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, x := range some {
-		x.err, x.invalid = err, invalid[i]
+		x.err, x.invalid, x.unreadable = err, invalid[i], unreadable[x.id]
 		if e, ok := found[x.id]; ok && err == nil {
 			x.event, x.structured = &e, bodies[i]
 			r.bytes += x.size()

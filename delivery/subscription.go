@@ -156,9 +156,18 @@ type Subscriptions interface {
 }
 
 // Events is where the queue gets the events it delivers. One that does not
-// exist (any more) is left out; its deliveries are dropped.
+// exist (any more) is left out; its deliveries are dropped. Where some can't be
+// read for a reason of their own, it returns the others and an [Unreadable]
+// error; any other error says that none can be read now.
 type Events interface {
 	Events(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]event.Event, error)
+}
+
+// Unreadable is an error that names events which can't be read, each with the
+// reason. Their deliveries are attempts of [ClassUnreadable].
+type Unreadable interface {
+	error
+	Unreadable() map[uuid.UUID]error
 }
 
 // DialFunc opens a network connection, refusing addresses that must not be

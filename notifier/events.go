@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -22,17 +23,18 @@ var ErrConflict = errors.New("conflict")
 const eventsByID = `SELECT ` + recordColumns + ` FROM tocsin.event WHERE id = ANY(@ids)`
 
 // Events returns those of the events that there are, with their data, as they
-// are delivered. They must not be changed.
+// are delivered. They must not be changed. Where some can't be read for a
+// reason of their own, it returns the others and an [UnreadableError].
 func (l *Log) Events(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]event.Event, error) {
 	records, err := l.records(ctx, ids)
-	if err != nil {
+	if records == nil {
 		return nil, err
 	}
 	out := make(map[uuid.UUID]event.Event, len(records))
 	for id, r := range records {
 		out[id] = r.CloudEvent()
 	}
-	return out, nil
+	return out, err
 }
 
 // Event returns one event, or ErrNotFound.
@@ -48,7 +50,7 @@ func (l *Log) Event(ctx context.Context, id uuid.UUID) (event.Event, error) {
 	return e, nil
 }
 
-// records reads events with their data.
+// records reads events with their data, and fails as Events does.
 func (l *Log) records(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*record, error) {
 	rows, err := l.Pool.Query(ctx, eventsByID, pgx.NamedArgs{"ids": ids})
 	if err != nil {
@@ -58,14 +60,22 @@ func (l *Log) records(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*reco
 	if err != nil {
 		return nil, fmt.Errorf("notifier: read events: %w", err)
 	}
+	reasons := map[uuid.UUID]error{}
 	for part := range slices.Chunk(list, renderBatch) {
-		if err := l.render(ctx, part); err != nil {
+		unreadable, err := l.renderEach(ctx, part)
+		if err != nil {
 			return nil, err
 		}
+		maps.Copy(reasons, unreadable)
 	}
 	out := make(map[uuid.UUID]*record, len(list))
 	for _, r := range list {
-		out[r.id] = r
+		if reasons[r.id] == nil {
+			out[r.id] = r
+		}
+	}
+	if len(reasons) > 0 {
+		return out, &UnreadableError{reasons}
 	}
 	return out, nil
 }

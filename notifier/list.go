@@ -110,7 +110,8 @@ func (l *Log) List(ctx context.Context, q EventQuery) (Page[event.Event], error)
 			page.Next = page.Items[len(page.Items)-1].ID()
 			break
 		}
-		if err := l.render(ctx, part); err != nil {
+		part, err = l.readable(ctx, part)
+		if err != nil {
 			return page, err
 		}
 		for _, r := range part {

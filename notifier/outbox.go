@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -35,14 +36,23 @@ UPDATE tocsin.outbox SET attempts = attempts + 1, reason = @reason,
   due_at = clock_timestamp() + LEAST(interval '100 milliseconds' * 2 ^ LEAST(attempts, 12), interval '5 minutes')
 WHERE event_id = ANY(@ids)`
 
+// unrenderedOutbox puts off events that could not be read, for whatever reason
+// each has.
+const unrenderedOutbox = `
+UPDATE tocsin.outbox o SET attempts = attempts + 1, reason = f.reason,
+  due_at = clock_timestamp() + LEAST(interval '1 second' * 2 ^ LEAST(attempts, 9), interval '5 minutes')
+FROM unnest(@ids::uuid[], @reasons::text[]) AS f(id, reason)
+WHERE o.event_id = f.id`
+
 // runRelay publishes what is in the outbox until ctx ends.
 func (l *Log) runRelay(ctx context.Context) { l.every(ctx, WakeOutbox, l.relay) }
 
 // relay publishes one batch of the outbox and clears it once NATS has stored
 // it; false if there is none. Should the clearing fail, the batch is published
 // again under the same message ids. The rows stay locked meanwhile, so that
-// replicas take others. An event that fails while others succeed is put off,
-// so that it holds nothing up; if all fail, NATS is not there and all wait.
+// replicas take others. An event that can't be read, or that fails while others
+// succeed, is put off, so that it holds nothing up; if NATS takes none of those
+// it was given, it is not there and all wait.
 func (l *Log) relay(ctx context.Context) (worked bool, err error) {
 	err = pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, takeOutbox, pgx.NamedArgs{"limit": relayBatch})
@@ -56,11 +66,23 @@ func (l *Log) relay(ctx context.Context) (worked bool, err error) {
 		if len(ids) == 0 {
 			return nil
 		}
-		published, failed, err := l.publish(ctx, ids)
+		records, ids, unreadable, err := l.outgoing(ctx, ids)
+		if err != nil {
+			return err
+		}
+		if err := l.putOff(ctx, tx, unreadable); err != nil {
+			return err
+		}
+		worked = len(unreadable) > 0
+		published, failed, err := l.publish(ctx, ids, records)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if len(published) == 0 {
+			if worked && err != nil {
+				l.Logger.WarnContext(ctx, "events could not be published", "events", len(failed), "reason", err)
+				return nil // what was put off is behind us
+			}
 			return err
 		}
 		worked = true
@@ -79,13 +101,50 @@ func (l *Log) relay(ctx context.Context) (worked bool, err error) {
 	return worked && err == nil, err
 }
 
-// publish publishes the events and says which were stored, which were not, and
-// why not. An event that retention has dropped counts as stored.
-func (l *Log) publish(ctx context.Context, ids []uuid.UUID) (published, failed []uuid.UUID, err error) {
+// outgoing reads the events of the outbox. It returns the ids without those
+// that can't be read, and why those can't. An event that retention has dropped
+// has no record.
+func (l *Log) outgoing(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*record, []uuid.UUID, map[uuid.UUID]error, error) {
 	records, err := l.records(ctx, ids)
-	if err != nil {
-		return nil, ids, err
+	unreadable := map[uuid.UUID]error{}
+	if some, ok := errors.AsType[*UnreadableError](err); ok {
+		unreadable = some.reasons
+	} else if err != nil {
+		return nil, nil, nil, err
 	}
+	dropped := uuidFloor(l.Now().Add(-l.Retention).UnixMilli()) // only retention takes events away
+	readable := make([]uuid.UUID, 0, len(ids))
+	for _, id := range ids {
+		if records[id] == nil && unreadable[id] == nil && bytes.Compare(id[:], dropped[:]) >= 0 {
+			unreadable[id] = fmt.Errorf("notifier: event %s of the outbox: %w", id, ErrNotFound)
+		}
+		if unreadable[id] == nil {
+			readable = append(readable, id)
+		}
+	}
+	return records, readable, unreadable, nil
+}
+
+// putOff postpones events that can't be read.
+func (l *Log) putOff(ctx context.Context, tx pgx.Tx, unreadable map[uuid.UUID]error) error {
+	if len(unreadable) == 0 {
+		return nil
+	}
+	ids, reasons := make([]uuid.UUID, 0, len(unreadable)), make([]string, 0, len(unreadable))
+	for id, reason := range unreadable {
+		l.Logger.ErrorContext(ctx, "an event can't be read and is published later", "event", id, "reason", reason)
+		l.metrics.relayFails.Inc()
+		ids, reasons = append(ids, id), append(reasons, reason.Error())
+	}
+	if _, err := tx.Exec(ctx, unrenderedOutbox, pgx.NamedArgs{"ids": ids, "reasons": reasons}); err != nil {
+		return fmt.Errorf("notifier: put off in the outbox: %w", err)
+	}
+	return nil
+}
+
+// publish publishes the events and says which were stored, which were not, and
+// why not. One without a record counts as stored.
+func (l *Log) publish(ctx context.Context, ids []uuid.UUID, records map[uuid.UUID]*record) (published, failed []uuid.UUID, err error) {
 	var (
 		mu   sync.Mutex
 		wg   sync.WaitGroup
@@ -113,10 +172,6 @@ func (l *Log) publish(ctx context.Context, ids []uuid.UUID) (published, failed [
 
 func (l *Log) publishOne(ctx context.Context, id uuid.UUID, r *record) error {
 	if r == nil {
-		// Only retention takes events away.
-		if dropped := uuidFloor(l.Now().Add(-l.Retention).UnixMilli()); bytes.Compare(id[:], dropped[:]) >= 0 {
-			return fmt.Errorf("notifier: event %s of the outbox: %w", id, ErrNotFound)
-		}
 		return nil
 	}
 	body, err := json.Marshal(r.CloudEvent())

@@ -18,8 +18,8 @@ import (
 const renderBatch = 32
 
 const insertPending = `
-INSERT INTO tocsin.pending_match (subscription_id, change_id, after, until, update)
-SELECT s, @change, @after, @until, @update FROM unnest(@subscriptions::uuid[]) s`
+INSERT INTO tocsin.pending_match (subscription_id, change_id, after, until, update, attempts, reason, due_at)
+SELECT s, @change, @after, @until, @update, @attempts::integer, @reason, now() + @attempts::integer * interval '1 second' FROM unnest(@subscriptions::uuid[]) s`
 
 // leaveForLater notes which subscriptions have to see the data of the change's
 // events. They are matched when the change has been committed: a filter over
@@ -44,6 +44,9 @@ func leaveForLater(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) error {
 	n := len(args["subscriptions"].([]uuid.UUID))
 	if n == 0 {
 		return nil
+	}
+	if _, ok := args["attempts"]; !ok {
+		args["attempts"], args["reason"] = 0, ""
 	}
 	if _, err := tx.Exec(ctx, insertPending, args); err != nil {
 		return fmt.Errorf("notifier: note %d subscriptions to be matched with the data: %w", n, err)
@@ -174,7 +177,7 @@ func (l *Log) matchBatch(ctx context.Context, tx pgx.Tx, pending []*pendingMatch
 		}
 	}
 	for part := range slices.Chunk(batch, renderBatch) {
-		if err := l.matchPart(ctx, part, pending); err != nil {
+		if err := l.matchPart(ctx, tx, part, pending); err != nil {
 			return err
 		}
 	}
@@ -202,17 +205,40 @@ func (l *Log) matchBatch(ctx context.Context, tx pgx.Tx, pending []*pendingMatch
 }
 
 // matchPart renders the events that any of pending may want, and matches them.
-func (l *Log) matchPart(ctx context.Context, part []*record, pending []*pendingMatch) error {
+// One that can't be rendered is left for later by itself, for those who may
+// want it; where it is alone already, it is the error.
+func (l *Log) matchPart(ctx context.Context, tx pgx.Tx, part []*record, pending []*pendingMatch) error {
 	may := func(p *pendingMatch, r *record) bool {
 		return p.sub != nil && p.sub.plan.Allows(&r.Event) && p.sub.set.MatchAttributes(ctx, &r.Event)
 	}
 	part = slices.DeleteFunc(part, func(r *record) bool {
 		return !slices.ContainsFunc(pending, func(p *pendingMatch) bool { return may(p, r) })
 	})
-	if err := l.render(ctx, part); err != nil {
+	unreadable, err := l.renderEach(ctx, part)
+	if err != nil {
 		return err
 	}
 	for _, r := range part {
+		if reason := unreadable[r.id]; reason != nil {
+			before, behind := neighbours(r.id)
+			if first := pending[0]; first.after == before && first.until == behind {
+				return reason
+			}
+			l.Logger.ErrorContext(ctx, "an event can't be rendered and is matched later", "event", r.ID, "reason", reason)
+			var subs []uuid.UUID
+			for _, p := range pending {
+				if may(p, r) {
+					subs = append(subs, p.subscription)
+				}
+			}
+			if err := leaveForLater(ctx, tx, pgx.NamedArgs{
+				"subscriptions": subs, "change": pending[0].changeID, "after": before, "until": behind, "update": pending[0].update,
+				"attempts": 1, "reason": reason.Error(),
+			}); err != nil {
+				return err
+			}
+			continue
+		}
 		for _, p := range pending {
 			switch {
 			case !may(p, r) || !p.sub.set.Match(ctx, &r.Event):

@@ -108,7 +108,8 @@ func (l *Log) wanted(ctx context.Context, records []*record, s *subscriber) ([]*
 	if len(undecided) == 0 {
 		return kept, nil
 	}
-	if err := l.render(ctx, undecided); err != nil {
+	undecided, err := l.readable(ctx, undecided)
+	if err != nil {
 		return nil, err
 	}
 	for _, r := range undecided {
