@@ -28,11 +28,11 @@ WITH placed AS (
   JOIN tocsin.manifest m ON m.id = a.manifest_id
   LEFT JOIN tocsin.naming n ON n.id = a.naming_id
 ), written AS (
-  INSERT INTO tocsin.event (id, type, source, subject, time, severityrank, fixable, kev, epss, updater, image,
+  INSERT INTO tocsin.event (id, type, source, subject, time, severityrank, fixable, kev, epss, base, updater, image,
     added, removed, revised, firstload, traceparent, manifest_id, change_id, inventory_id, naming_id)
   SELECT (lpad(to_hex(((@ms::bigint + place / 4096) << 16) | 28672 | (place % 4096)), 16, '0') || @tail)::uuid,
     @type, @source, digest, @time, CASE WHEN added + revised > 0 THEN severityrank END, COALESCE(fixable, FALSE), COALESCE(kev, FALSE),
-    epss, @updater, image, added, removed, revised, @firstload, NULLIF(@traceparent, ''), manifest_id, @change, inventory_id, naming_id
+    epss, @base, @updater, image, added, removed, revised, @firstload, NULLIF(@traceparent, ''), manifest_id, @change, inventory_id, naming_id
   FROM ranked
   RETURNING id
 )
@@ -66,10 +66,14 @@ func (l *Log) ManifestsChanged(ctx context.Context, tx pgx.Tx, changeID int64, u
 	if err != nil {
 		return 0, err
 	}
+	base, err := l.eventBase(ctx)
+	if err != nil {
+		return 0, err
+	}
 	ctx = traceparent.Start(ctx) // the same for all of them
 	now := l.Now().UTC().Truncate(time.Microsecond)
 	tag, err := tx.Exec(ctx, insertChanged, pgx.NamedArgs{
-		"ms": now.UnixMilli(), "type": schemas.TypeVulnerabilitiesChanged, "source": source, "time": now, "updater": update.Updater,
+		"ms": now.UnixMilli(), "type": schemas.TypeVulnerabilitiesChanged, "source": source, "time": now, "base": base.id, "updater": update.Updater,
 		"firstload": update.FirstLoad, "traceparent": traceparent.From(ctx), "change": changeID,
 		"tail": strings.ReplaceAll(uuid.NewString(), "-", "")[16:],
 	})
@@ -93,7 +97,7 @@ func (l *Log) ManifestsChanged(ctx context.Context, tx pgx.Tx, changeID int64, u
 		log: l, view: v, id: changeID, update: update, digests: map[string]*digest{}, pending: map[uuid.UUID]*subscriber{},
 		after: after, until: until,
 		like: filter.Event{Type: schemas.TypeVulnerabilitiesChanged, Source: source, Time: now, TraceParent: traceparent.From(ctx),
-			DataSchema: l.dataSchema(schemas.TypeVulnerabilitiesChanged), Extensions: ofUpdate(update)},
+			DataSchema: base.schema(schemas.TypeVulnerabilitiesChanged), Extensions: ofUpdate(update)},
 	}
 	if err := c.match(ctx, tx); err != nil {
 		return 0, err

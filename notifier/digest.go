@@ -81,7 +81,11 @@ func (d *digest) record(ctx context.Context, l *Log, changeID int64, update sche
 		data.Manifests[i] = *m
 	}
 	id := newID(l.Now())
-	data.Links.All = l.PublicURL + "/api/v1/events/" + id.String() + "/manifests"
+	base, err := l.eventBase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	data.Links.All = base.event(id.String(), "manifests")
 	r, err := l.newRecord(ctx, schemas.TypeManifestsChanged, "", x, data)
 	if err != nil {
 		return nil, err

@@ -105,8 +105,8 @@ func (l *Log) render(ctx context.Context, records []*record) error {
 	for i, r := range missing {
 		data := datas[i]
 		data.Links = schemas.Links{
-			All:    l.PublicURL + "/api/v1/events/" + r.ID + "/findings",
-			Report: l.PublicURL + "/api/v1/images/" + r.Subject + "/report",
+			All:    r.base.event(r.ID, "findings"),
+			Report: r.base.report(r.Subject),
 		}
 		text, err := fit(data, l.DataLimit)
 		if err != nil {

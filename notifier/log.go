@@ -72,7 +72,7 @@ type Options struct {
 	CheckSink func(rawURL string) error
 
 	Source    string        // of events; default urn:tocsin:<instance>
-	PublicURL string        // this server as others reach it, without a path; default http://127.0.0.1:6060
+	PublicURL string        // this server as others reach it, for links in new events; default http://127.0.0.1:6060
 	Retention time.Duration // of events; default 90 days, kept by days
 	DataLimit int           // bytes of an event's data; default 256 KiB
 	Batch     int           // events matched or relayed at a time; default 2,048
@@ -87,6 +87,7 @@ type Log struct {
 	metrics  *metrics
 	view     atomic.Pointer[view]
 	source   atomic.Pointer[string]
+	base     atomic.Pointer[base]
 }
 
 // New returns a log; it starts nothing and does not touch the database.

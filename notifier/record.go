@@ -20,6 +20,7 @@ import (
 type record struct {
 	filter.Event
 	id    uuid.UUID
+	base  base
 	key   schemas.ChangeKey
 	scope *scope
 
@@ -37,7 +38,8 @@ func (r *record) rendered() bool { return r.Type == schemas.TypeVulnerabilitiesC
 
 const recordColumns = `id, type, source, COALESCE(subject, ''), time, severityrank::integer, fixable, kev, epss::integer,
   updater, image, added, removed, revised, firstload, COALESCE(traceparent, ''),
-  COALESCE(manifest_id, 0), COALESCE(change_id, 0), COALESCE(inventory_id, 0), COALESCE(naming_id, 0), scope, data`
+  COALESCE(manifest_id, 0), COALESCE(change_id, 0), COALESCE(inventory_id, 0), COALESCE(naming_id, 0), scope, data,
+  base, (SELECT b.url FROM tocsin.base_url b WHERE b.id = base)`
 
 // scan reads recordColumns.
 func (l *Log) scan(row pgx.CollectableRow) (*record, error) {
@@ -46,13 +48,13 @@ func (l *Log) scan(row pgx.CollectableRow) (*record, error) {
 	var data []byte
 	err := row.Scan(&r.id, &r.Type, &r.Source, &r.Subject, &r.Time, &x.SeverityRank, &x.Fixable, &x.KEV, &x.EPSS,
 		&x.Updater, &x.Image, &x.Added, &x.Removed, &x.Revised, &x.FirstLoad, &r.TraceParent,
-		&r.key.ManifestID, &r.key.ChangeID, &r.key.InventoryID, &r.key.NamingID, &r.scope, &data)
+		&r.key.ManifestID, &r.key.ChangeID, &r.key.InventoryID, &r.key.NamingID, &r.scope, &data, &r.base.id, &r.base.url)
 	if err != nil {
 		return nil, err
 	}
 	r.ID, r.Time, r.Data = r.id.String(), r.Time.UTC(), data
 	x.Severity = severityName(x.SeverityRank)
-	r.DataSchema = l.dataSchema(r.Type)
+	r.DataSchema = r.base.schema(r.Type)
 	return r, nil
 }
 
@@ -64,11 +66,13 @@ func severityName(rank *int32) *string {
 	return &schemas.SeverityNames[*rank]
 }
 
-func (l *Log) dataSchema(typ string) string { return l.PublicURL + "/schemas/" + typ + ".json" }
-
 // newRecord is a new event of this moment with data.
 func (l *Log) newRecord(ctx context.Context, typ, subject string, x schemas.Extensions, data any) (*record, error) {
 	source, err := l.eventSource(ctx)
+	if err != nil {
+		return nil, err
+	}
+	base, err := l.eventBase(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -81,8 +85,8 @@ func (l *Log) newRecord(ctx context.Context, typ, subject string, x schemas.Exte
 	}
 	now := l.Now().UTC()
 	id := newID(now)
-	return &record{id: id, Event: filter.Event{
-		ID: id.String(), Source: source, Type: typ, Subject: subject, DataSchema: l.dataSchema(typ),
+	return &record{id: id, base: base, Event: filter.Event{
+		ID: id.String(), Source: source, Type: typ, Subject: subject, DataSchema: base.schema(typ),
 		TraceParent: traceparent.From(traceparent.Start(ctx)), Time: now.Truncate(time.Microsecond), Extensions: x, Data: text,
 	}}, nil
 }
@@ -112,9 +116,9 @@ func uuidFloor(ms int64) uuid.UUID {
 
 const insertRecord = `
 WITH written AS (
-  INSERT INTO tocsin.event (id, type, source, subject, time, severityrank, fixable, kev, epss, updater, image,
+  INSERT INTO tocsin.event (id, type, source, subject, time, severityrank, fixable, kev, epss, base, updater, image,
     added, removed, revised, firstload, traceparent, manifest_id, change_id, inventory_id, naming_id, scope, data)
-  VALUES (@id, @type, @source, NULLIF(@subject, ''), @time, @severityrank, @fixable, @kev, @epss, @updater, @image,
+  VALUES (@id, @type, @source, NULLIF(@subject, ''), @time, @severityrank, @fixable, @kev, @epss, @base, @updater, @image,
     @added, @removed, @revised, @firstload, NULLIF(@traceparent, ''),
     COALESCE(NULLIF(@manifest_id::integer, 0), (SELECT m.id FROM tocsin.manifest m WHERE m.digest = @subject)),
     NULLIF(@change_id::bigint, 0), NULLIF(@inventory_id::bigint, 0), NULLIF(@naming_id::bigint, 0), @scope, @data)
@@ -128,7 +132,7 @@ func (r *record) insert(ctx context.Context, tx pgx.Tx) error {
 	x := r.Extensions
 	_, err := tx.Exec(ctx, insertRecord, pgx.NamedArgs{
 		"id": r.id, "type": r.Type, "source": r.Source, "subject": r.Subject, "time": r.Time,
-		"severityrank": x.SeverityRank, "fixable": x.Fixable, "kev": x.KEV, "epss": x.EPSS, "updater": x.Updater, "image": x.Image,
+		"severityrank": x.SeverityRank, "fixable": x.Fixable, "kev": x.KEV, "epss": x.EPSS, "base": r.base.id, "updater": x.Updater, "image": x.Image,
 		"added": x.Added, "removed": x.Removed, "revised": x.Revised, "firstload": x.FirstLoad, "traceparent": r.TraceParent,
 		"manifest_id": r.key.ManifestID, "change_id": r.key.ChangeID, "inventory_id": r.key.InventoryID, "naming_id": r.key.NamingID,
 		"scope": r.scope, "data": r.Data, "publish": r.scope == nil,

@@ -29,10 +29,15 @@ func (l *Log) Run(ctx context.Context) error {
 	return nil
 }
 
-// warm compiles the subscriptions before the first event waits for it.
+// warm compiles the subscriptions, and notes the public URL, before the first
+// event waits for it.
 func (l *Log) warm(ctx context.Context) {
-	if _, err := l.current(ctx, l.Pool); err != nil && ctx.Err() == nil {
-		l.Logger.WarnContext(ctx, "the subscriptions could not be read ahead", "reason", err)
+	_, err := l.current(ctx, l.Pool)
+	if err == nil {
+		_, err = l.eventBase(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		l.Logger.WarnContext(ctx, "the subscriptions and the public URL could not be read ahead", "reason", err)
 	}
 }
 

@@ -1,5 +1,12 @@
 -- +goose Up
 
+-- Where this server has been (public_url), a row each that never changes or goes: links of an event begin with the one
+-- that held when it was written.
+CREATE TABLE tocsin.base_url (
+  id   smallint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  url  text NOT NULL UNIQUE
+);
+
 -- The event log. data is NULL where the event is rendered from (change_id, manifest_id, inventory_id, naming_id).
 -- scope is NULL for the events everybody may read; else {"subscription": …} or {"filters": […]} says whom it was made for.
 -- Partitions are days; what has no day's partition yet lies in event_default. Retention drops partitions.
@@ -13,6 +20,7 @@ CREATE TABLE tocsin.event (
   fixable       boolean,
   kev           boolean,
   epss          smallint CHECK (epss BETWEEN 0 AND 100),
+  base          smallint NOT NULL, -- of base_url, without a foreign key to check for each of many rows
   updater       text,
   image         text,
   added         integer,
@@ -130,3 +138,4 @@ DROP SEQUENCE tocsin.subscription_stamp;
 DROP TABLE tocsin.outbox;
 DROP TABLE tocsin.change_events;
 DROP TABLE tocsin.event;
+DROP TABLE tocsin.base_url;
