@@ -100,7 +100,7 @@ func (l *lane) work(target *openTarget, batch []row, done func(error), extra boo
 	for {
 		results := l.attempt(target, batch)
 		l.mu.Lock()
-		l.conclude(target.sub.Config, results, done)
+		l.conclude(target.sub, results, done)
 		l.obey(target)
 		l.letGo(target)
 		if l.running > l.sub.Config.Concurrency {
@@ -233,7 +233,8 @@ func (l *lane) deliver(target *openTarget, messages []Message) (out Outcome) {
 
 // conclude decides what becomes of a batch's deliveries, tells the breaker,
 // and hands the outcomes to be settled. The lane is locked.
-func (l *lane) conclude(c Config, results []result, done func(error)) {
+func (l *lane) conclude(sub Subscription, results []result, done func(error)) {
+	c := sub.Config
 	say := errNeutral
 	var last Outcome // of what was sent, if anything was
 	unreadable := false
@@ -266,7 +267,7 @@ func (l *lane) conclude(c Config, results []result, done func(error)) {
 	}
 	l.settling += len(settle)
 	l.q.settles.add(settle)
-	if last.RetryAfter > 0 {
+	if last.RetryAfter > 0 && sub.Version == l.sub.Version {
 		l.hold(min(last.RetryAfter, MaxRetryAfter))
 	}
 	if c.Ordered && (unreadable || last.Class != ClassDelivered) {

@@ -35,26 +35,31 @@ RETURNING l.subscription_id, l.token, l.breaker, l.opens, l.failing_since`
 const leftToOthers = 250 * time.Millisecond
 
 // claim takes lanes of those in free: up to this replica's share of the busy
-// ones, and beyond it those that others have left lying.
-func (q *Queue) claim(ctx, life context.Context, free []uuid.UUID, mine, busy int) error {
+// ones, and beyond it those that others have left lying. left says that it took
+// none, for now.
+func (q *Queue) claim(ctx, life context.Context, free []uuid.UUID, mine, busy int) (left bool, err error) {
 	most := max(q.share(busy)-mine, 0)
 	if most < len(free) {
 		q.mu.Lock()
-		var left []uuid.UUID
+		var lying []uuid.UUID
 		for _, id := range free {
 			if time.Since(q.unseen[id]) > leftToOthers {
-				left = append(left, id)
+				lying = append(lying, id)
 			}
 		}
 		q.mu.Unlock()
-		if len(left) > most {
-			free, most = left, len(left)
+		if len(lying) > most {
+			free, most = lying, len(lying)
 		}
 	}
 	if most == 0 {
-		time.AfterFunc(leftToOthers, q.wake)
-		return nil
+		return true, nil
 	}
+	return false, q.take(ctx, life, free, most)
+}
+
+// take takes up to so many of the lanes in free.
+func (q *Queue) take(ctx, life context.Context, free []uuid.UUID, most int) error {
 	ids := raw(free)
 	if _, err := q.hot.Exec(ctx, makeLanesSQL, pgx.NamedArgs{"ids": ids}); err != nil {
 		return err

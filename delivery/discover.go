@@ -171,7 +171,11 @@ func (q *Queue) discover(ctx, life context.Context) (next time.Duration, err err
 	if len(free) == 0 {
 		return next, nil
 	}
-	return next, q.claim(ctx, life, free, mine, busy)
+	left, err := q.claim(ctx, life, free, mine, busy)
+	if left {
+		next = min(next, leftToOthers)
+	}
+	return next, err
 }
 
 // share is how many of so many busy lanes are this replica's to deliver.

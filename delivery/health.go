@@ -15,13 +15,13 @@ import (
 const (
 	openSQL = `
 UPDATE tocsin.lane
-SET breaker = 'open', opens = @opens, failing_since = coalesce(failing_since, clock_timestamp()), reason = @reason,
+SET breaker = 'open', opens = @opens, failing_since = coalesce(failing_since, clock_timestamp()), reason = @reason, version = @version,
     not_before = greatest(not_before, clock_timestamp() + @wait * INTERVAL '1 microsecond')
 WHERE subscription_id = @id AND token = @token AND owner = @owner
 RETURNING failing_since, clock_timestamp() - failing_since > @patience * INTERVAL '1 microsecond'`
 
 	holdSQL = `
-UPDATE tocsin.lane SET not_before = greatest(not_before, clock_timestamp() + @wait * INTERVAL '1 microsecond')
+UPDATE tocsin.lane SET not_before = greatest(not_before, clock_timestamp() + @wait * INTERVAL '1 microsecond'), version = @version
 WHERE subscription_id = @id AND token = @token AND owner = @owner
 RETURNING subscription_id`
 
@@ -46,8 +46,9 @@ func (l *lane) hold(d time.Duration) {
 		return
 	}
 	l.noted = until
+	version := l.sub.Version
 	l.record(func(ctx context.Context, tx pgx.Tx) error {
-		_, err := l.exec(ctx, tx, holdSQL, pgx.NamedArgs{"wait": time.Until(until).Microseconds()})
+		_, err := l.exec(ctx, tx, holdSQL, pgx.NamedArgs{"wait": time.Until(until).Microseconds(), "version": version})
 		return err
 	})
 }
@@ -87,7 +88,7 @@ func (l *lane) breakerChanged(c BreakerConfig, last Outcome) {
 	l.end1(endOpen)
 	state.Failures = b.opens
 	args := pgx.NamedArgs{
-		"id": l.id, "token": l.token, "owner": l.owner, "opens": b.opens, "reason": state.Reason,
+		"id": l.id, "token": l.token, "owner": l.owner, "opens": b.opens, "reason": state.Reason, "version": l.sub.Version,
 		"wait": openFor(c, b.opens).Microseconds(), "patience": c.DisableAfter.Microseconds(),
 	}
 	first := b.opens == 1

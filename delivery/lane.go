@@ -338,9 +338,7 @@ func (l *lane) reconfigure(sub Subscription) {
 	if sub.Config.Breaker != old.Config.Breaker {
 		l.breaker = newBreaker(sub.Config.Breaker, l.breaker.row)
 	}
-	if sub.Sink != old.Sink {
-		l.unhold() // the old one asked for it
-	}
+	l.unhold() // it was asked for by the old one
 	if sub.Config.Ordered != old.Config.Ordered {
 		l.discard() // it is in another order
 	}

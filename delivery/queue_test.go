@@ -177,6 +177,39 @@ func TestRetryAfterEndsWithANewSink(t *testing.T) {
 	h.eventually("no longer held back", func() bool { return h.count(`SELECT count(*) FROM tocsin.lane WHERE not_before IS NOT NULL`) == 0 })
 }
 
+// Also where nobody has the lane any more, and however the subscription was
+// changed; one that did not change goes on waiting.
+func TestWaitsEndWithAChangeAfterRestart(t *testing.T) {
+	t.Parallel()
+	h := newHub(t)
+	s := newSink(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "3600")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	one := config(func(c *schemas.SubscriptionConfig) { c.Concurrency = 1 })
+	moved, resumed, same := h.subscribe(s.URL, one), h.subscribe(s.URL, one), h.subscribe(s.URL, one)
+	stop := h.run()
+	h.publish(2, moved, resumed, same)
+	waiting := func() int {
+		return h.count(`SELECT count(*) FROM tocsin.lane WHERE not_before > now() + INTERVAL '59 minutes'`)
+	}
+	h.eventually("held back", func() bool { return waiting() == 3 })
+	stop()
+	good := newSink(t, nil)
+	h.world.change(moved, func(t *schemas.Target) { t.Subscription.Sink = good.URL })
+	h.world.change(resumed, func(t *schemas.Target) { t.Subscription.State = schemas.StatePaused })
+	h.run()
+	h.settled(moved, "delivered", 1)
+	if n := waiting(); n != 2 {
+		t.Errorf("%d wait, want the paused one and the one that did not change", n)
+	}
+	h.world.change(resumed, func(t *schemas.Target) { t.Subscription.State = schemas.StateActive })
+	h.eventually("the resumed one is asked again", func() bool { return len(s.received()) == 4 })
+	if n := h.count(`SELECT count(*) FROM tocsin.lane WHERE subscription_id = $1 AND not_before > now() + INTERVAL '59 minutes'`, same); n != 1 {
+		t.Error("one that did not change waits no more")
+	}
+}
+
 func TestOrdered(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)

@@ -12,6 +12,19 @@ import (
 )
 
 const (
+	// Lanes that nobody has and that wait, with the version of the
+	// subscription for which they do.
+	waitingSQL = `
+SELECT l.subscription_id, l.version FROM tocsin.lane l
+WHERE l.not_before IS NOT NULL AND l.not_before > clock_timestamp()
+  AND (l.owner IS NULL OR NOT EXISTS (SELECT FROM tocsin.replica r WHERE r.id = l.owner))`
+
+	endWaitSQL = `
+UPDATE tocsin.lane l SET not_before = NULL
+FROM unnest(@ids::uuid[], @versions::bigint[]) AS w(id, version)
+WHERE l.subscription_id = w.id AND l.version = w.version
+  AND (l.owner IS NULL OR NOT EXISTS (SELECT FROM tocsin.replica r WHERE r.id = l.owner))`
+
 	releaseSQL = `UPDATE tocsin.lane SET owner = NULL WHERE subscription_id = @id AND token = @token AND owner = @owner`
 
 	dropLaneSQL = `
@@ -41,6 +54,9 @@ func (q *Queue) refreshes(ctx, life context.Context) {
 		}
 		if err := q.refresh(ctx, life); err != nil && ctx.Err() == nil {
 			q.log.WarnContext(ctx, "subscriptions not read", slog.Any("error", err))
+		}
+		if err := q.endWaits(ctx); err != nil && ctx.Err() == nil {
+			q.log.WarnContext(ctx, "waiting subscriptions not read", slog.Any("error", err))
 		}
 	}
 }
@@ -81,6 +97,49 @@ func (q *Queue) refresh(ctx, life context.Context) error {
 		}
 	}
 	q.even(lanes)
+	return nil
+}
+
+// endWaits ends the waits of lanes that nobody has, where the subscription has
+// changed since, or is gone: it was the old one that was to be left alone.
+func (q *Queue) endWaits(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	rows, err := q.hot.Query(ctx, waitingSQL)
+	if err != nil {
+		return err
+	}
+	var (
+		id       uuid.UUID
+		version  int64
+		versions = map[uuid.UUID]int64{}
+	)
+	if _, err := pgx.ForEachRow(rows, []any{&id, &version}, func() error {
+		versions[id] = version
+		return nil
+	}); err != nil || len(versions) == 0 {
+		return err
+	}
+	subs, err := q.subscriptions(ctx, slices.Collect(maps.Keys(versions)))
+	if err != nil {
+		return err
+	}
+	var (
+		ended [][16]byte
+		held  []int64
+	)
+	for id, version := range versions {
+		if sub, ok := subs[id]; !ok || sub.Active && sub.Version != version {
+			ended, held = append(ended, id), append(held, version)
+		}
+	}
+	if len(ended) == 0 {
+		return nil
+	}
+	if _, err := q.hot.Exec(ctx, endWaitSQL, pgx.NamedArgs{"ids": ended, "versions": held}); err != nil {
+		return err
+	}
+	q.wake()
 	return nil
 }
 

@@ -63,18 +63,21 @@ CREATE TABLE tocsin.replica (
 ) WITH (fillfactor = 50);
 
 -- One row a subscription that was ever owed something: which replica delivers to it, and its breaker. token grows with
--- every change of owner; a settlement with an older one is refused.
+-- every change of owner; a settlement with an older one is refused. version is the subscription's that not_before is about:
+-- a subscription that has changed since does not wait.
 CREATE TABLE tocsin.lane (
   subscription_id uuid PRIMARY KEY,
   owner           uuid,
   token           bigint NOT NULL DEFAULT 0,
   not_before      timestamptz,
+  version         bigint NOT NULL DEFAULT 0,
   breaker         text NOT NULL DEFAULT 'closed' CHECK (breaker IN ('closed', 'open', 'half-open')),
   opens           integer NOT NULL DEFAULT 0,
   failing_since   timestamptz,
   reason          text NOT NULL DEFAULT ''
 ) WITH (fillfactor = 50);
 CREATE INDEX lane_owner ON tocsin.lane (owner) WHERE owner IS NOT NULL;
+CREATE INDEX lane_waits ON tocsin.lane (subscription_id) WHERE not_before IS NOT NULL;
 
 -- +goose Down
 DROP TABLE tocsin.lane;
