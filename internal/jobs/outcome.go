@@ -32,7 +32,7 @@ const (
 	endSQL = `
 UPDATE tocsin.job
 SET state = @state, reason = @reason, progress = @progress, result = @result, lease_until = NULL,
-    next_run_at = now() + @wait::interval, published_at = NULL, updated_at = now()
+    next_run_at = now() + @wait::interval, published_at = CASE WHEN @state <> 'queued' THEN published_at END, updated_at = now()
 WHERE id = @id AND fence = @fence AND state = 'running'
 RETURNING ` + columns
 

@@ -15,6 +15,9 @@ import (
 const (
 	// sweepBatch bounds one transaction of the sweeper.
 	sweepBatch = 500
+	// lateAfter is how many times its patience a job waits before it counts as
+	// overtaken.
+	lateAfter  = 6
 	pruneEvery = 10 * time.Minute
 )
 
@@ -39,6 +42,27 @@ WHERE state = 'queued' AND next_run_at <= now() AND published_at < now() - @pati
 UPDATE tocsin.job SET published_at = NULL
 WHERE kind = @kind AND state = 'queued' AND next_run_at <= now() AND published_at < now() - @patience::interval`
 
+	// overtakenSQL finds the lost message of one job while the stream has others
+	// of its kind. Messages come in their order: a job was overtaken if one that
+	// was published well after it has been claimed, and it is left lying if the
+	// runners of its kind are idle. A few of those will do at a time, as idle may
+	// be a moment between two jobs of a long queue.
+	overtakenSQL = `
+WITH kinds AS MATERIALIZED (
+  SELECT w.kind, EXISTS (SELECT FROM tocsin.job r WHERE r.kind = w.kind AND r.state = 'running') AS busy,
+    (SELECT max(c.published_at) FROM tocsin.job c WHERE c.kind = w.kind AND c.state <> 'queued') AS claimed
+  FROM (SELECT DISTINCT kind FROM tocsin.job
+        WHERE state = 'queued' AND next_run_at <= now() AND published_at < now() - @late::interval) w
+)
+UPDATE tocsin.job SET published_at = NULL
+WHERE id IN (
+  SELECT j.id FROM kinds k
+  CROSS JOIN LATERAL (
+    SELECT id FROM tocsin.job
+    WHERE kind = k.kind AND state = 'queued' AND next_run_at <= now()
+      AND published_at < CASE WHEN k.busy THEN k.claimed ELSE now() END - @late::interval
+    ORDER BY published_at LIMIT 20) j)`
+
 	nextDueSQL = `
 SELECT min(next_run_at) - now() FROM tocsin.job WHERE state = 'queued' AND published_at IS NULL AND next_run_at > now()`
 
@@ -54,12 +78,15 @@ DELETE FROM tocsin.job WHERE id IN (
 // or whose message the server has lost. Many processes may sweep at once.
 //
 // A message counts as lost when jobs of a kind wait and the stream has none for
-// it, so a long queue is not published over and over.
+// it, or when others overtake it, so a long queue is not published over and over.
 func (s *Store) Sweep(ctx context.Context) error {
 	if _, err := s.pool.Exec(ctx, expiredSQL, pgx.NamedArgs{"batch": sweepBatch}); err != nil {
 		return fmt.Errorf("sweep jobs: %w", err)
 	}
 	if err := s.unpublishLost(ctx); err != nil {
+		return fmt.Errorf("sweep jobs: %w", err)
+	}
+	if _, err := s.pool.Exec(ctx, overtakenSQL, pgx.NamedArgs{"late": lateAfter * s.patience()}); err != nil {
 		return fmt.Errorf("sweep jobs: %w", err)
 	}
 	for {
@@ -73,9 +100,13 @@ func (s *Store) Sweep(ctx context.Context) error {
 	}
 }
 
+// patience is how long a published job may wait before it is asked where its
+// message is.
+func (s *Store) patience() time.Duration { return min(s.opts.SweepEvery, 5*time.Second) }
+
 // unpublishLost marks jobs whose message the server has lost.
 func (s *Store) unpublishLost(ctx context.Context) error {
-	patience := min(s.opts.SweepEvery, 5*time.Second)
+	patience := s.patience()
 	rows, err := s.pool.Query(ctx, waitingKindsSQL, pgx.NamedArgs{"patience": patience})
 	if err != nil {
 		return err

@@ -28,6 +28,8 @@ CREATE UNIQUE INDEX job_active ON tocsin.job (kind, key) WHERE state IN ('queued
 -- What the sweeper looks for: jobs to publish, jobs that wait for their runner, jobs whose runner may have gone.
 CREATE INDEX job_due ON tocsin.job (next_run_at) WHERE state = 'queued' AND published_at IS NULL;
 CREATE INDEX job_waiting ON tocsin.job (kind, published_at) WHERE state = 'queued';
+-- How far the runners of a kind have come in the order of publication.
+CREATE INDEX job_claimed ON tocsin.job (kind, published_at) WHERE state <> 'queued';
 CREATE INDEX job_lease ON tocsin.job (lease_until) WHERE state = 'running';
 CREATE INDEX job_ended ON tocsin.job (updated_at) WHERE state IN ('done', 'failed');
 -- Lists of one kind or state, newest first.

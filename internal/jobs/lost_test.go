@@ -1,0 +1,41 @@
+package jobs_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"tocsin.dev/tocsin/internal/jobs"
+)
+
+const insertLost = `
+INSERT INTO tocsin.job (kind, key, payload, published_at) VALUES ('k', 'lost', '{}', now() - interval '1 minute') RETURNING id`
+
+// The message of one job is lost while the stream always has others of its
+// kind, so that the stream does not look emptied: that later ones have come
+// through tells that it is.
+func TestMessageLostAmongOthers(t *testing.T) {
+	f := setup(t, fast())
+	var lost uuid.UUID
+	if err := f.pool.QueryRow(t.Context(), insertLost).Scan(&lost); err != nil {
+		t.Fatal(err)
+	}
+	found := make(chan struct{})
+	f.run(f.store, 3, func(ctx context.Context, j jobs.Job) error {
+		switch j.Key {
+		case "lost":
+			close(found)
+		case "long": // its message stays in the stream
+			select {
+			case <-found:
+			case <-ctx.Done():
+			}
+		}
+		return nil
+	})
+	long := f.submit("long")
+	f.await(f.submit("later").ID, jobs.Done)
+	f.await(lost, jobs.Done)
+	f.await(long.ID, jobs.Done)
+}
