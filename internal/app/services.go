@@ -133,14 +133,8 @@ func (a *App) keyring() (*secrets.Keyring, error) {
 	return secrets.New(keys...)
 }
 
-func (a *App) publicURL() string {
-	if u := a.config.PublicURL.Reveal(); u != "" {
-		return u
-	}
-	return "http://" + a.addr.API
-}
-
 func (a *App) newNotifier(pool *pgxpool.Pool, b *bus.Bus, keyring *secrets.Keyring) (*notifier.Log, error) {
+	a.notePublicURL()
 	n := a.config.Notifier
 	return notifier.New(notifier.Options{
 		Pool: pool, Publisher: b, Waker: b, Keyring: keyring, Logger: a.log.With("role", "notifier"), Registerer: a.registry, Now: time.Now,
