@@ -50,7 +50,7 @@ func (l *lane) hold(d time.Duration) {
 	l.record(func(ctx context.Context, tx pgx.Tx) error {
 		_, err := l.exec(ctx, tx, holdSQL, pgx.NamedArgs{"wait": time.Until(until).Microseconds(), "version": version})
 		return err
-	})
+	}, nil)
 }
 
 // unhold ends what hold began. The lane is locked.
@@ -63,7 +63,7 @@ func (l *lane) unhold() {
 	l.record(func(ctx context.Context, tx pgx.Tx) error {
 		_, err := l.exec(ctx, tx, unholdSQL, pgx.NamedArgs{})
 		return err
-	})
+	}, nil)
 }
 
 // breakerChanged records that the lane's breaker opened or closed, and
@@ -81,7 +81,7 @@ func (l *lane) breakerChanged(c BreakerConfig, last Outcome) {
 				return err
 			}
 			return l.q.o.Announcer.SubscriptionRecovered(ctx, tx, state)
-		})
+		}, l.q.o.Announced)
 		return
 	}
 	b.opens++
@@ -112,7 +112,7 @@ func (l *lane) breakerChanged(c BreakerConfig, last Outcome) {
 			return l.q.o.Announcer.SubscriptionFailing(ctx, tx, state)
 		}
 		return nil
-	})
+	}, l.q.o.Announced)
 }
 
 // disable records and announces that the far side wants nothing any more. The
@@ -125,7 +125,7 @@ func (l *lane) disable(last Outcome) {
 			return err
 		}
 		return l.q.o.Announcer.SubscriptionDisabled(ctx, tx, state)
-	})
+	}, l.q.o.Announced)
 }
 
 func (l *lane) state(last Outcome) schemas.SubscriptionState {
@@ -156,8 +156,9 @@ func (l *lane) exec(ctx context.Context, tx pgx.Tx, sql string, args pgx.NamedAr
 }
 
 // record runs do in a transaction, again while the database is away; the lane
-// does not end before. The lane is locked.
-func (l *lane) record(do func(context.Context, pgx.Tx) error) {
+// does not end before. committed, if not nil, is called after it. The lane is
+// locked.
+func (l *lane) record(do func(context.Context, pgx.Tx) error, committed func()) {
 	l.settling++
 	l.q.workers.Go(func() {
 		defer func() {
@@ -168,6 +169,9 @@ func (l *lane) record(do func(context.Context, pgx.Tx) error) {
 		}()
 		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 			err := l.inTx(do)
+			if err == nil && committed != nil {
+				committed()
+			}
 			if err == nil || l.ctx.Err() != nil {
 				return
 			}

@@ -46,6 +46,9 @@ type Options struct {
 	// Openers by protocol: "HTTP", "AMQP", "STOMP", "NATS".
 	Openers   map[string]Opener
 	Announcer Announcer
+	// Announced is called when an announcement has been committed; nil for
+	// nothing. It must not block.
+	Announced func()
 	Waker     Waker // nil: polling alone
 	Logger    *slog.Logger
 	// Registerer gets the metrics; nil for none.
@@ -90,6 +93,9 @@ func (o Options) withDefaults() Options {
 	o.Drain = cmp.Or(o.Drain, 10*time.Second)
 	o.Extra = cmp.Or(o.Extra, 512)
 	o.Conns = cmp.Or(o.Conns, 6)
+	if o.Announced == nil {
+		o.Announced = func() {}
+	}
 	o.Defaults = o.Defaults.WithDefaults()
 	return o
 }

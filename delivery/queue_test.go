@@ -102,10 +102,18 @@ func TestGoneDisables(t *testing.T) {
 	h := newHub(t)
 	s := newSink(t, status(http.StatusGone))
 	sub := h.subscribe(s.URL, config(func(c *schemas.SubscriptionConfig) { c.Concurrency = 1 }))
-	h.run()
+	announced := make(chan struct{}, 1)
+	h.run(func(o *delivery.Options) { o.Announced = func() { announced <- struct{}{} } })
 	h.publish(3, sub)
 	h.settled(sub, "dead", 1)
-	h.eventually("disabled", func() bool { return h.world.said("disabled") == 1 })
+	select {
+	case <-announced:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody was told that there is an announcement")
+	}
+	if n := h.world.said("disabled"); n != 1 {
+		t.Errorf("announced as disabled %d times, want once", n)
+	}
 	if n := h.count(`SELECT count(*) FROM tocsin.queue`); n != 2 {
 		t.Errorf("%d deliveries wait, want 2", n)
 	}
