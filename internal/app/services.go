@@ -232,7 +232,7 @@ func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, log *notifier.Log) *de
 	c := a.config.Delivery
 	dial := a.deliveryGuard().DialContext
 	return delivery.New(pool, delivery.Options{
-		Subscriptions: log, Events: log, Announcer: log, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
+		Subscriptions: log, Events: log, Announcer: log, Announced: log.Committed, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
 		Openers: map[string]delivery.Opener{
 			schemas.ProtocolHTTP: webhook.New(webhook.Options{
 				Dial: dial, UserAgent: a.userAgent(), Callback: a.publicURL() + "/notifier/api/v1/notification/",
