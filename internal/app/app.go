@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -145,12 +144,10 @@ func (a *App) roles() []string {
 	return a.config.Roles
 }
 
-func (a *App) has(role string) bool { return slices.Contains(a.roles(), role) }
-
 type listeners struct{ api, introspection net.Listener }
 
-// listen opens both addresses before anything else, so that one which is taken
-// is said at once.
+// listen opens both addresses, and tries that of the embedded NATS server,
+// before anything else, so that one which is taken is said at once.
 func (a *App) listen() (listeners, error) {
 	var l listeners
 	var err error
@@ -161,8 +158,29 @@ func (a *App) listen() (listeners, error) {
 		l.api.Close()
 		return l, fmt.Errorf("introspection: %w (another server on it? set introspection or TOCSIN_INTROSPECTION)", err)
 	}
+	if err := a.tryNATS(); err != nil {
+		l.api.Close()
+		l.introspection.Close()
+		return l, err
+	}
 	a.addr = Addresses{PID: os.Getpid(), API: l.api.Addr().String(), Introspection: l.introspection.Addr().String()}
 	return l, nil
+}
+
+// tryNATS reports whether the embedded server, if there is to be one, can listen
+// where it is told to.
+func (a *App) tryNATS() error {
+	if a.config.NATS.URL.Reveal() != "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", a.config.NATS.Listen)
+	if err == nil {
+		err = l.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("embedded NATS: %w (another server on it? set nats.listen or TOCSIN_NATS_LISTEN, or nats.url to use a server of your own)", err)
+	}
+	return nil
 }
 
 // database opens Postgres, the configured one or a private cluster, and brings
