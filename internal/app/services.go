@@ -287,8 +287,8 @@ func (a *App) newAPI(pool *pgxpool.Pool, b *bus.Bus, s *services, queue *jobs.St
 			Indexer: clairIndexer{s.indexer, s.matcher}, Matcher: clairMatcher{pool, store, s.matcher}, Notifications: notifications{s.notifier},
 			Authenticate: httpapi.ClairAuth(gate, verify, false), CacheAge: time.Hour, Log: a.log,
 		}),
-		Schemas: schemas.Files, MaxUpload: int64(a.config.Indexer.MaxLayerSize), Version: a.version, Registerer: a.registry,
-		Log: a.log.With("part", "api"), Now: time.Now,
+		Schemas: schemas.Files, MaxLayer: int64(a.config.Indexer.MaxLayerSize), MaxImport: int64(a.config.Updaters.Limits.Import),
+		Version: a.version, Registerer: a.registry, Log: a.log.With("part", "api"), Now: time.Now,
 	}), nil
 }
 

@@ -120,6 +120,7 @@ type UpdateLimits struct {
 	Entry    Size     `yaml:"entry" doc:"Most bytes one file in an archive may unpack to."`
 	Requests int64    `yaml:"requests" doc:"Most requests of one run of a set."`
 	Probes   int64    `yaml:"probes" doc:"Most of them that only look whether something exists."`
+	Import   Size     `yaml:"import" doc:"Most bytes of an airgap archive as it is uploaded."`
 	Stall    Duration `yaml:"stall" doc:"Longest silence of a server."`
 	Updater  Duration `yaml:"updater" doc:"Longest run of one updater."`
 	Set      Duration `yaml:"set" doc:"Longest run of a set."`
@@ -212,7 +213,7 @@ func Default() Config {
 		Updaters: Updaters{
 			Concurrency: 1, SetConcurrency: 4, Fetches: 4,
 			Limits: UpdateLimits{
-				Response: 1 << 30, Unpacked: 16 << 30, Entry: 64 << 20, Requests: 50_000, Probes: 1_000,
+				Response: 1 << 30, Unpacked: 16 << 30, Entry: 64 << 20, Requests: 50_000, Probes: 1_000, Import: 16 << 30,
 				Stall: Duration(time.Minute), Updater: Duration(time.Hour), Set: Duration(4 * time.Hour),
 			},
 		},

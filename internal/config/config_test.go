@@ -199,6 +199,7 @@ func TestValidate(t *testing.T) {
 		{"indexer: {concurrency: 0}", "indexer.concurrency: "},
 		{"indexer: {stall_timeout: 0s}", "indexer.stall_timeout: "},
 		{"indexer: {insecure_registries: ['http://x/']}", "indexer.insecure_registries: "},
+		{"updaters: {limits: {import: 0B}}", "updaters.limits.import: "},
 		{"updaters: {limits: {set: -1s}}", "updaters.limits.set: "},
 		{"matcher: {epss_threshold: 1.5}", "matcher.epss_threshold: "},
 		{"matcher: {epss_threshold: .nan}", "matcher.epss_threshold: "},

@@ -118,6 +118,7 @@ func (c *Config) validateRoles(p *problems) {
 	p.size("updaters.limits.entry", u.Limits.Entry, 1)
 	p.least("updaters.limits.requests", u.Limits.Requests, 1)
 	p.least("updaters.limits.probes", u.Limits.Probes, 1)
+	p.size("updaters.limits.import", u.Limits.Import, 1)
 	p.positive("updaters.limits.stall", u.Limits.Stall)
 	p.positive("updaters.limits.updater", u.Limits.Updater)
 	p.positive("updaters.limits.set", u.Limits.Set)

@@ -107,6 +107,14 @@ func (blobs) Stat(_ context.Context, digest string) (v1.Blob, error) {
 	return v1.Blob{}, httpapi.ErrNotFound
 }
 
+// feeds swallows archives.
+type feeds struct{ httpapi.Updaters }
+
+func (feeds) Import(_ context.Context, r io.Reader) (v1.ImportResult, error) {
+	_, err := io.Copy(io.Discard, r)
+	return v1.ImportResult{Updaters: 1}, err
+}
+
 type fixture struct {
 	*httptest.Server
 	mem    *memory
@@ -129,10 +137,10 @@ func newServerWith(t *testing.T, bodyTimeout time.Duration) *fixture {
 		f.tokens[name] = secret
 	}
 	h := httpapi.New(httpapi.Options{
-		Services:  httpapi.Services{Subscriptions: f.mem, Blobs: blobs{}, Tokens: store},
-		Gate:      access.NewGate(store, time.Now),
-		Schemas:   fstest.MapFS{"events/ping.v1.json": {Data: []byte(`{}`)}},
-		MaxUpload: 1 << 20, BodyTimeout: bodyTimeout,
+		Services: httpapi.Services{Subscriptions: f.mem, Blobs: blobs{}, Tokens: store, Updaters: feeds{}},
+		Gate:     access.NewGate(store, time.Now),
+		Schemas:  fstest.MapFS{"events/ping.v1.json": {Data: []byte(`{}`)}},
+		MaxLayer: 1 << 20, MaxImport: 2 << 20, BodyTimeout: bodyTimeout,
 		Version: v1.Version{Version: "1.2.3"},
 	})
 	f.Server = httptest.NewUnstartedServer(h)
@@ -265,6 +273,7 @@ func TestBadInput(t *testing.T) {
 		{"token unknown", "admin", "DELETE", "/api/v1/tokens/" + id, "", "", 404, ""},
 		{"role absent", "admin", "GET", "/api/v1/images", "", "", 503, ""},
 		{"upload without token", "", "PUT", "/api/v1/layers/sha256:00", "", "x", 401, ""},
+		{"archive too big", "admin", "POST", "/api/v1/updaters/import", "", strings.Repeat("x", 2<<20+1), 413, ""},
 		{"upload too big", "ci", "PUT", "/api/v1/layers/sha256:00", "", strings.Repeat("x", 1<<20+1), 413, ""},
 		{"import by a publisher", "ci", "POST", "/api/v1/updaters/import", "", "x", 403, ""},
 		{"upload as text", "ci", "PUT", "/api/v1/layers/sha256:00", "text/plain", "x", 415, ""},
@@ -393,6 +402,10 @@ func TestUploadStreams(t *testing.T) {
 	r := f.do(t, "ci", "PUT", "/api/v1/layers/sha256:00", "application/octet-stream", strings.Repeat("x", 1<<20))
 	if r.status != 200 || !bytes.Contains(r.body, []byte(`"size":1048576`)) {
 		t.Errorf("%d %s", r.status, r.body)
+	}
+	r = f.do(t, "admin", "POST", "/api/v1/updaters/import", "application/octet-stream", strings.Repeat("x", 1<<20+1))
+	if r.status != 200 {
+		t.Errorf("an archive over the limit of layers: %d %s", r.status, r.body)
 	}
 	if r := f.do(t, "ci", "HEAD", "/api/v1/layers/sha256:00", "", ""); r.status != 404 {
 		t.Errorf("HEAD: %d", r.status)

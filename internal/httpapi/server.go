@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"io/fs"
@@ -43,8 +44,9 @@ type Options struct {
 	// Schemas, if not nil, are the JSON Schemas of events, answered under
 	// /schemas/ without a token.
 	Schemas fs.FS
-	// MaxUpload bounds an uploaded layer or archive, in bytes; 0 means 16 GiB.
-	MaxUpload int64
+	// MaxLayer bounds an uploaded layer and MaxImport an airgap archive, in
+	// bytes; 0 means 16 GiB.
+	MaxLayer, MaxImport int64
 	// BodyTimeout is how long a body that is not an upload may take to arrive;
 	// 0 means 30 s.
 	BodyTimeout time.Duration
@@ -65,9 +67,8 @@ type server struct {
 // New returns the whole HTTP interface: /api/v1, /openapi.json and
 // /openapi.yaml, /schemas/, and Clair's paths.
 func New(o Options) http.Handler {
-	if o.MaxUpload == 0 {
-		o.MaxUpload = defaultMaxUpload
-	}
+	o.MaxLayer = cmp.Or(o.MaxLayer, defaultMaxUpload)
+	o.MaxImport = cmp.Or(o.MaxImport, defaultMaxUpload)
 	if o.BodyTimeout == 0 {
 		o.BodyTimeout = defaultBodyTimeout
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -22,14 +23,14 @@ func isUpload(r *http.Request) bool {
 
 func (s *server) registerUploads() {
 	digest := []*huma.Param{{Name: "digest", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}, Description: "Digest of the blob, as sha256:<hex>"}}
-	s.upload(http.MethodPut, "/layers/{digest}", "Upload a layer's blob", publishes, digest, func(ctx context.Context, r *http.Request, in io.Reader) (any, error) {
+	s.upload(http.MethodPut, "/layers/{digest}", "Upload a layer's blob", publishes, digest, s.MaxLayer, func(ctx context.Context, r *http.Request, in io.Reader) (any, error) {
 		if s.Services.Blobs == nil {
 			return nil, absent("the blob store")
 		}
 		return s.Services.Blobs.Put(ctx, r.PathValue("digest"), in)
 	})
 	// Whoever can do this decides what is known to be wrong with every image.
-	s.upload(http.MethodPost, "/updaters/import", "Load an airgap archive", administ, nil, func(ctx context.Context, _ *http.Request, in io.Reader) (any, error) {
+	s.upload(http.MethodPost, "/updaters/import", "Load an airgap archive", administ, nil, s.MaxImport, func(ctx context.Context, _ *http.Request, in io.Reader) (any, error) {
 		if s.Services.Updaters == nil {
 			return nil, absent("the updater")
 		}
@@ -52,7 +53,7 @@ func (s *server) registerUploads() {
 }
 
 // upload registers an operation whose body is streamed, which huma does not do.
-func (s *server) upload(method, path, summary string, scopes []access.Scope, params []*huma.Param,
+func (s *server) upload(method, path, summary string, scopes []access.Scope, params []*huma.Param, limit int64,
 	do func(context.Context, *http.Request, io.Reader) (any, error)) {
 	op := s.operation(method, path, summary, scopes, http.StatusOK)
 	op.Parameters = params
@@ -71,11 +72,11 @@ func (s *server) upload(method, path, summary string, scopes []access.Scope, par
 			problem(w, http.StatusUnsupportedMediaType, "send the bytes as application/octet-stream")
 			return
 		}
-		if r.ContentLength > s.MaxUpload {
-			problem(w, http.StatusRequestEntityTooLarge, "the upload is over the server's limit")
+		if r.ContentLength > limit {
+			problem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the upload has %d bytes, the server takes at most %d", r.ContentLength, limit))
 			return
 		}
-		in := rollingReader{http.NewResponseController(w), http.MaxBytesReader(w, r.Body, s.MaxUpload)}
+		in := rollingReader{http.NewResponseController(w), http.MaxBytesReader(w, r.Body, limit)}
 		out, err := do(context.WithValue(r.Context(), principalKey{}, p), r, in)
 		if err != nil {
 			s.refuseUpload(w, err)
