@@ -240,7 +240,7 @@ func (s deliveries) DropMany(ctx context.Context, q v1.DeliveryQuery) (int, erro
 
 func deliveryError(err error) error {
 	if errors.Is(err, delivery.ErrNotFound) {
-		return fmt.Errorf("%w: %w", httpapi.ErrNotFound, err)
+		return refused(httpapi.ErrNotFound, err)
 	}
 	return err
 }

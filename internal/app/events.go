@@ -84,9 +84,9 @@ func notifierError(err error) error {
 	}
 	switch {
 	case errors.Is(err, notifier.ErrNotFound):
-		return fmt.Errorf("%w: %w", httpapi.ErrNotFound, err)
+		return refused(httpapi.ErrNotFound, err)
 	case errors.Is(err, notifier.ErrConflict):
-		return fmt.Errorf("%w: %w", httpapi.ErrConflict, err)
+		return refused(httpapi.ErrConflict, err)
 	}
 	return err
 }

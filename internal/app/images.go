@@ -137,9 +137,9 @@ func indexerError(err error) error {
 	}
 	switch {
 	case errors.Is(err, indexer.ErrNotFound):
-		return fmt.Errorf("%w: %w", httpapi.ErrNotFound, err)
+		return refused(httpapi.ErrNotFound, err)
 	case errors.Is(err, indexer.ErrOtherLayers):
-		return fmt.Errorf("%w: %w", httpapi.ErrConflict, err)
+		return refused(httpapi.ErrConflict, err)
 	}
 	return err
 }
@@ -159,7 +159,7 @@ func (s blobStore) Put(ctx context.Context, digest string, r io.Reader) (v1.Blob
 	case errors.Is(err, blobs.ErrDigest):
 		return v1.Blob{}, &httpapi.FieldError{Field: "digest", Message: err.Error(), Value: digest}
 	case errors.Is(err, blobs.ErrTooLarge), errors.Is(err, blobs.ErrFull):
-		return v1.Blob{}, fmt.Errorf("%w: %w", httpapi.ErrTooLarge, err)
+		return v1.Blob{}, refused(httpapi.ErrTooLarge, err)
 	}
 	return v1.Blob{}, err
 }
@@ -170,7 +170,7 @@ func (s blobStore) Stat(_ context.Context, digest string) (v1.Blob, error) {
 	case err == nil:
 		return v1.Blob{Digest: b.Digest, Size: b.Size}, nil
 	case errors.Is(err, blobs.ErrNotFound):
-		return v1.Blob{}, fmt.Errorf("%w: %w", httpapi.ErrNotFound, err)
+		return v1.Blob{}, refused(httpapi.ErrNotFound, err)
 	case errors.Is(err, blobs.ErrDigest):
 		return v1.Blob{}, &httpapi.FieldError{Field: "digest", Message: err.Error(), Value: digest}
 	}

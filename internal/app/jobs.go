@@ -59,9 +59,9 @@ func (s jobQueue) one(ctx context.Context, id string, do func(context.Context, u
 	case err == nil:
 		return toJob(j), nil
 	case errors.Is(err, jobs.ErrNotFound):
-		return v1.Job{}, fmt.Errorf("%w: %w", httpapi.ErrNotFound, err)
+		return v1.Job{}, refused(httpapi.ErrNotFound, err)
 	case errors.Is(err, jobs.ErrNotFailed), errors.Is(err, jobs.ErrRejected), errors.Is(err, jobs.ErrActive):
-		return v1.Job{}, fmt.Errorf("%w: %w", httpapi.ErrConflict, err)
+		return v1.Job{}, refused(httpapi.ErrConflict, err)
 	}
 	return v1.Job{}, err
 }

@@ -39,7 +39,7 @@ func (s notifications) Page(ctx context.Context, id, after uuid.UUID, limit int)
 func (s notifications) Delete(ctx context.Context, id uuid.UUID) error {
 	err := s.log.DeleteNotification(ctx, id)
 	if errors.Is(err, notifier.ErrNotFound) {
-		return fmt.Errorf("%w: %w", clairapi.ErrNotFound, err)
+		return refused(clairapi.ErrNotFound, err)
 	}
 	return err
 }

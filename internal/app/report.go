@@ -74,7 +74,7 @@ func questionError(field, value string, err error) error {
 	case errors.Is(err, matcher.ErrBadQuestion):
 		return &httpapi.FieldError{Field: field, Message: err.Error(), Value: value}
 	case errors.Is(err, matcher.ErrUnknownChange):
-		return fmt.Errorf("%w: %w", httpapi.ErrNotFound, err)
+		return refused(httpapi.ErrNotFound, err)
 	}
 	return err
 }

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/google/uuid"
@@ -23,7 +22,10 @@ func (s updaters) List(ctx context.Context) ([]v1.UpdaterSet, error) {
 	}
 	out := make([]v1.UpdaterSet, len(status))
 	for i, set := range status {
-		out[i] = v1.UpdaterSet{Name: set.Set, Schedule: set.Schedule, Next: set.Next, Running: set.Running, Updaters: []v1.Updater{}}
+		out[i] = v1.UpdaterSet{
+			Name: set.Set, About: set.About, Fixed: set.Fixed, Enabled: set.Enabled,
+			Schedule: set.Schedule, Next: set.Next, Running: set.Running, Updaters: []v1.Updater{},
+		}
 		if set.Error != "" { // of the set's own, as when its updaters could not be discovered
 			out[i].Updaters = append(out[i].Updaters, v1.Updater{
 				Set: set.Set, Name: set.Set, Status: string(set.Result), Error: set.Error, LastRun: set.LastAttempt, LastOK: set.LastSuccess,
@@ -53,7 +55,7 @@ func (s updaters) Run(ctx context.Context, set string) ([]v1.Job, error) {
 	case errors.Is(err, updater.ErrUnknownSet):
 		return nil, &httpapi.FieldError{Field: "set", Message: err.Error(), Value: set}
 	case errors.Is(err, updater.ErrDisabledSet):
-		return nil, fmt.Errorf("%w: %w", httpapi.ErrConflict, err)
+		return nil, refused(httpapi.ErrConflict, err)
 	case err != nil:
 		return nil, err
 	}
@@ -67,7 +69,7 @@ func (s updaters) Run(ctx context.Context, set string) ([]v1.Job, error) {
 func (s updaters) Import(ctx context.Context, r io.Reader) (v1.ImportResult, error) {
 	imported, err := s.service.Import(ctx, r)
 	if errors.Is(err, updater.ErrTooLarge) {
-		return v1.ImportResult{}, fmt.Errorf("%w: %w", httpapi.ErrTooLarge, err)
+		return v1.ImportResult{}, refused(httpapi.ErrTooLarge, err)
 	}
 	return v1.ImportResult{Updaters: len(imported.Updated)}, err
 }

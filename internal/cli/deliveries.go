@@ -143,7 +143,12 @@ func (s selection) bulk(e *env, ids []string, all bool, verb, done string) error
 		}
 		n = r.Deliveries
 	}
-	return e.print(v1.BulkResult{Deliveries: n}, func() error { return e.printf("%s %d deliveries\n", done, n) })
+	return e.print(v1.BulkResult{Deliveries: n}, func() error {
+		if n == 1 {
+			return e.printf("%s 1 delivery\n", done)
+		}
+		return e.printf("%s %d deliveries\n", done, n)
+	})
 }
 
 type deliveriesDropCmd struct {
