@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,12 +55,24 @@ func parseRequest(data []byte) (set string, err error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&body); err != nil {
-		return "", fmt.Errorf(`want {"set":"osv"}, or {} for all: %w`, err)
+		return "", fmt.Errorf(`expected an object like {"set":"osv"}, or {} for all%s`, found(err))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return "", errors.New(`want {"set":"osv"}, or {} for all: there is more after it`)
+		return "", errors.New(`expected one object like {"set":"osv"}, or {} for all; there is more after it`)
 	}
 	return body.Set, nil
+}
+
+// found says, in the words of JSON, what came instead of what was expected.
+func found(err error) string {
+	t, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case !ok:
+		return ": " + strings.TrimPrefix(err.Error(), "json: ")
+	case t.Field != "":
+		return fmt.Sprintf("; %q is of JSON type %s", t.Field, t.Value)
+	}
+	return ", got JSON of type " + t.Value
 }
 
 // work runs the set of one job. Failures of the feed are final for the job: the
