@@ -121,7 +121,7 @@ func openLayout(spec string, filter platforms) ([]Image, error) {
 }
 
 // layoutName is what people call an entry of a layout: the full reference if
-// an annotation has it, or the folder's name with the tag.
+// an annotation has it, or the folder's name, with the tag if there is one.
 func layoutName(dir, tag string, d v1.Descriptor) string {
 	if full := d.Annotations[containerdName]; full != "" {
 		return full
@@ -137,8 +137,8 @@ func layoutName(dir, tag string, d v1.Descriptor) string {
 	if abs, err := filepath.Abs(dir); err == nil {
 		base = filepath.Base(abs)
 	}
-	if ref == "" {
-		return base
+	if ref == "" || ref == base {
+		return base // some tools put the image's name there
 	}
 	return base + ":" + ref
 }
