@@ -35,13 +35,16 @@ func (updListCmd) Run(e *env) error {
 		return err
 	}
 	return e.print(sets, func() error {
-		t := terminal.NewTable("SET", "SCHEDULE", "NEXT", "RUNNING", "UPDATERS")
+		t := terminal.NewTable("SET", "SCHEDULE", "NEXT", "RUNNING", "UPDATERS", "ABOUT", "FIXED ADDRESSES")
 		for _, s := range sets {
-			running := ""
+			schedule, running := s.Schedule, ""
+			if !s.Enabled {
+				schedule = "not enabled"
+			}
 			if s.Running {
 				running = "yes"
 			}
-			t.Row(s.Name, s.Schedule, e.ago(s.Next), running, len(s.Updaters))
+			t.Row(s.Name, schedule, e.ago(s.Next), running, len(s.Updaters), s.About, s.Fixed)
 		}
 		return e.table(t, "No updater sets.")
 	})

@@ -47,6 +47,7 @@ type UpdaterSet struct {
 	Schedule string     `json:"schedule" doc:"Cron expression or @every duration"`
 	Next     *time.Time `json:"next,omitempty" doc:"When it is due next"`
 	About    string     `json:"about,omitempty" doc:"What the set is"`
+	Fixed    string     `json:"fixed_addresses,omitempty" doc:"Addresses that the set uses whatever its configuration says"`
 	Enabled  bool       `json:"enabled" doc:"It runs by its schedule"`
 	Running  bool       `json:"running" doc:"A run is under way"`
 	Status   string     `json:"status,omitempty" doc:"How the last run of the set as a whole ended"`
