@@ -304,7 +304,39 @@ func TestHistoryIsForgotten(t *testing.T) {
 		w.count(`SELECT count(*) FROM tocsin.advisory`), w.count(`SELECT count(*) FROM tocsin.occurrence`),
 		w.count(`SELECT count(*) FROM tocsin.inventory`), w.count(`SELECT count(*) FROM tocsin.change`),
 	}
-	if !slices.Equal(got, []int{1, 1, 1, 1}) {
-		t.Errorf("advisories, occurrences, inventories, changes left: %v, want one each", got)
+	// The old bash is in no inventory, but the change that is kept was judged for it.
+	if !slices.Equal(got, []int{1, 2, 1, 1}) {
+		t.Errorf("advisories, occurrences, inventories, changes left: %v, want one each, and the old occurrence of the change", got)
+	}
+}
+
+// An occurrence that no inventory holds any more stays as long as a change
+// speaks of it, and goes with that.
+func TestAnOccurrenceStaysForAChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *matcher.Options) { o.History = time.Hour })
+	w.index("web", deb("bash", "5.2", "bash"), deb("zlib1g", "1.2", "zlib"))
+	w.update("debian", debVuln("CVE-1", "bash", ""))
+	w.process()
+	w.index("web", deb("bash", "5.3", "bash"))
+	left := func(expire string) []int {
+		t.Helper()
+		if _, err := w.pool.Exec(t.Context(), expire); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.engine.CollectGarbage(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return []int{
+			w.count(`SELECT count(*) FROM tocsin.occurrence`), w.count(`SELECT count(*) FROM tocsin.inventory`), w.count(`SELECT count(*) FROM tocsin.change`),
+		}
+	}
+	got := left(`UPDATE tocsin.inventory SET retired_at = now() - interval '2 hours' WHERE NOT current`)
+	if !slices.Equal(got, []int{2, 1, 1}) {
+		t.Errorf("occurrences, inventories, changes left: %v, want the one of the change and the one that is held", got)
+	}
+	got = left(`UPDATE tocsin.change SET created_at = now() - interval '2 hours'`)
+	if !slices.Equal(got, []int{1, 1, 0}) {
+		t.Errorf("occurrences, inventories, changes left: %v, want the occurrence that is held", got)
 	}
 }
