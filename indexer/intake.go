@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"tocsin.dev/tocsin/internal/bus"
 )
@@ -26,9 +27,22 @@ func (ix *Indexer) take(ctx context.Context, m bus.Message) error {
 			return fmt.Errorf("take in a manifest: %w", err)
 		}
 	}
-	if _, rerr := ix.opts.Jobs.Reject(ctx, JobKind, redact(m.Data), err.Error()); rerr != nil {
+	if _, rerr := ix.opts.Jobs.Reject(ctx, JobKind, redact(m.Data), rejection(err)); rerr != nil {
 		return rerr
 	}
 	ix.metrics.intake.WithLabelValues("rejected").Inc()
 	return fmt.Errorf("%w: %w", err, bus.ErrTerminate)
+}
+
+// rejection is why a message is refused, in one line.
+func rejection(err error) string {
+	invalid := Invalid(err)
+	if len(invalid) == 0 {
+		return err.Error()
+	}
+	reasons := make([]string, len(invalid))
+	for i, e := range invalid {
+		reasons[i] = e.Error()
+	}
+	return strings.Join(reasons, "; ")
 }
