@@ -67,6 +67,7 @@ func (c *listenCmd) Run(e *env) error {
 		return &hinted{error: fmt.Errorf("receiving on %s: %w", c.Addr, err), hint: "--addr 127.0.0.1:0 takes any free port."}
 	}
 	here := "http://" + ln.Addr().String() + "/"
+	var own *ownTest
 	if c.Subscribe {
 		if a, ok := ln.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() && c.URL == "" {
 			ln.Close()
@@ -84,14 +85,24 @@ func (c *listenCmd) Run(e *env) error {
 			return fmt.Errorf("the subscription's secret: %w", err)
 		}
 		keys = append(keys, k)
+		own = newOwnTest(e, sub.ID)
 	}
 	e.notef("Listening on %s", here)
 	p := &listen.Printer{W: e.out, Style: e.style, JSON: e.json, Findings: c.Findings}
 	r := listen.New(listen.Options{
-		Keys: keys, Forward: c.Forward, Once: c.Once,
+		Keys: keys, Forward: c.Forward, Once: c.Once, Own: own.is,
 		Receive: func(_ context.Context, m listen.Received) error { return p.Message(m) },
 	})
-	if err := r.Serve(ctx, ln); err != nil && !errors.Is(err, context.Canceled) {
+	ctx, cancel := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		own.watch(ctx, e)
+	}()
+	err = r.Serve(ctx, ln)
+	cancel()
+	<-watched
+	if err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil

@@ -63,6 +63,9 @@ type Options struct {
 	// answers is what the sender is answered.
 	Forward string
 	Client  *http.Client // for Forward; nil: one with a timeout of 30 s
+	// Own reports whether a message is the receiver's own test; it is answered,
+	// and neither forwarded, counted nor received. Nil: none is.
+	Own func(Received) bool
 	// Once, if not 0, is how many messages to receive before Serve ends.
 	Once    int
 	Receive func(context.Context, Received) error
@@ -165,6 +168,10 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	if err := m.parse(req.Context()); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if r.o.Own != nil && r.o.Own(m) {
+		w.WriteHeader(http.StatusNoContent)
 		return
 	}
 	status, err := r.take(req.Context(), m)
