@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/notifier"
@@ -125,6 +127,12 @@ type subscribeCmd struct {
 	Mode        string            `help:"Content mode: structured, binary, batched or clair." enum:",structured,binary,batched,clair" default:""`
 	Granularity string            `help:"One event a manifest, or one digest a whole update." enum:",manifest,update" default:""`
 	Ordered     bool              `help:"One delivery at a time, in order."`
+	AttemptTime time.Duration     `name:"attempt-timeout" help:"How long one attempt may take." placeholder:"DURATION"`
+	Concurrency int               `help:"At most so many attempts at a time." placeholder:"N"`
+	Retry       []time.Duration   `help:"Waits between attempts, as 5s,1m,10m; after the last it is a dead letter." placeholder:"DURATION"`
+	Handshake   bool              `help:"Ask a webhook's consent first."`
+	CAFile      string            `name:"ca-file" type:"existingfile" help:"PEM file of the authorities trusted for TLS, instead of the system's." placeholder:"FILE"`
+	VHost       string            `name:"vhost" help:"Virtual host of an AMQP or STOMP broker." placeholder:"NAME"`
 	Rate        float64           `help:"At most so many deliveries a second." placeholder:"N"`
 	Header      map[string]string `help:"Header added to every delivery." placeholder:"NAME=VALUE"`
 	User        string            `help:"User of a broker." placeholder:"USER"`
@@ -152,12 +160,28 @@ func (c *subscribeCmd) subscription() (schemas.Subscription, error) {
 	s := schemas.Subscription{
 		Name: c.Name, Key: c.Key, Sink: c.URL, Types: types, Filters: filters, Secret: c.Secret,
 		ProtocolSettings: schemas.ProtocolSettings{
-			Headers: c.Header, Exchange: c.Exchange, RoutingKey: c.RoutingKey, Destination: c.Destination, Subject: c.Subject,
+			Headers: c.Header, Exchange: c.Exchange, RoutingKey: c.RoutingKey, Destination: c.Destination, Subject: c.Subject, VHost: c.VHost,
 		},
-		Config: schemas.SubscriptionConfig{Mode: c.Mode, Granularity: c.Granularity, Ordered: c.Ordered},
+		Config: schemas.SubscriptionConfig{
+			Mode: c.Mode, Granularity: c.Granularity, Ordered: c.Ordered,
+			Timeout: schemas.Duration(c.AttemptTime), Concurrency: c.Concurrency, Handshake: c.Handshake,
+		},
 	}
 	if c.Mode == schemas.ModeClair {
 		s.Config.Granularity = schemas.GranularityUpdate // it speaks of whole updates
+	}
+	if len(c.Retry) > 0 {
+		s.Config.Retry = &schemas.Retry{}
+		for _, d := range c.Retry {
+			s.Config.Retry.Schedule = append(s.Config.Retry.Schedule, schemas.Duration(d))
+		}
+	}
+	if c.CAFile != "" {
+		pem, readErr := os.ReadFile(c.CAFile)
+		if readErr != nil {
+			return s, usage("--ca-file: %w", readErr)
+		}
+		s.ProtocolSettings.CA = string(pem)
 	}
 	if c.Rate > 0 {
 		s.Config.Rate = &schemas.Rate{PerSecond: c.Rate}
