@@ -82,6 +82,9 @@ func newServerOn(t *testing.T, config string) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if t.Failed() {
+			s.describe()
+		}
 		s.stop()
 		if t.Failed() {
 			t.Logf("server log:\n%s", tail(s.log(), 20000))
@@ -89,6 +92,15 @@ func newServerOn(t *testing.T, config string) *server {
 		os.RemoveAll(dir)
 	})
 	return s
+}
+
+// describe logs what the server says of its work, if it still answers.
+func (s *server) describe() {
+	for _, path := range []string{"/api/v1/updaters", "/api/v1/jobs?limit=30", "/api/v1/stats"} {
+		if status, b, err := s.request("GET", path, nil); err == nil {
+			s.t.Logf("%s: %d %s", path, status, tail(string(b), 8000))
+		}
+	}
 }
 
 func (s *server) log() string {

@@ -3,9 +3,11 @@ package jobs_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
+	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/jobs"
 )
 
@@ -39,3 +41,35 @@ func TestMessageLostAmongOthers(t *testing.T) {
 	f.await(lost, jobs.Done)
 	f.await(long.ID, jobs.Done)
 }
+
+// Jobs that change all the time, as those of a short schedule do, do not keep
+// the sweeper from looking after the others.
+func TestSweepsWhileJobsChange(t *testing.T) {
+	f := setup(t, fast())
+	var left uuid.UUID
+	if err := f.pool.QueryRow(t.Context(), insertLeft).Scan(&left); err != nil {
+		t.Fatal(err)
+	}
+	b := f.nats.Connect()
+	ctx, stop := context.WithCancel(t.Context())
+	busy := make(chan struct{})
+	go func() {
+		defer close(busy)
+		for ctx.Err() == nil {
+			b.Wake(bus.WakeJobs)
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}()
+	f.run(f.store, 1, func(context.Context, jobs.Job) error { return nil })
+	f.await(left, jobs.Done)
+	stop()
+	<-busy
+}
+
+// insertLeft is a job whose runner has gone, some sweeps from now.
+const insertLeft = `
+INSERT INTO tocsin.job (kind, key, payload, state, attempts, lease_until)
+VALUES ('k', 'left', '{}', 'running', 1, now() + interval '1 second') RETURNING id`

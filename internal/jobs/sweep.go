@@ -182,7 +182,8 @@ func (s *Store) sweepLoop(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "jobs not swept; trying again", "error", err)
 		}
-		timer := time.NewTimer(s.nextSweep(ctx))
+		due := time.Now().Add(s.nextSweep(ctx))
+		timer := time.NewTimer(time.Until(due))
 		for waiting := true; waiting; {
 			select {
 			case <-ctx.Done():
@@ -191,8 +192,12 @@ func (s *Store) sweepLoop(ctx context.Context) {
 				waiting = false
 			case <-woken:
 				// A hint comes with every change of a job; what matters here
-				// is when the next one is due.
-				timer.Reset(s.nextSweep(ctx))
+				// is whether one is due earlier. Never later: where jobs change
+				// all the time, there would be no sweep at all.
+				if earlier := time.Now().Add(s.nextSweep(ctx)); earlier.Before(due) {
+					due = earlier
+					timer.Reset(time.Until(due))
+				}
 			}
 		}
 		timer.Stop()
