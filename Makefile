@@ -10,6 +10,7 @@ TESTFLAGS   ?=
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
+# The oracle's thousands of scenarios run once more without the race detector, under which they are hundreds.
 # One PostgreSQL server for all that the command starts, its URL in TOCSIN_TEST_DATABASE_URL.
 WITH_POSTGRES = $(GO) run ./internal/postgres/postgrestest/withpostgres
 
@@ -24,8 +25,9 @@ build: ## Build bin/tocsin
 .PHONY: test
 test: ## Run the tests with the race detector; PKGS=./delivery/... for some, TESTFLAGS='-run X -v' for how
 	@deploy/setup.sh postgresql rabbitmq-server activemq
-	@begin=$$(date +%s); code=0; \
+	@set -o pipefail; begin=$$(date +%s); code=0; \
 	$(WITH_POSTGRES) $(GO) test -race -shuffle=on -timeout 30m $(TESTFLAGS) $(PKGS) || code=$$?; \
+	if [ "$(PKGS)" = ./... ]; then $(WITH_POSTGRES) $(GO) test -count=1 -v -timeout 30m -run '^TestOracle$$' ./matcher/oracle -oracle.budget=10m | grep -v '^ *--- PASS\|^=== ' || code=1; fi; \
 	echo "tests took $$(( $$(date +%s) - begin )) s"; exit $$code
 
 .PHONY: test-quick
