@@ -151,7 +151,7 @@ func refused(err error) delivery.Outcome {
 	}
 	text := strings.TrimSpace(e.Message + ": " + string(e.Frame.Body))
 	class := delivery.ClassRetry
-	if low := strings.ToLower(text); strings.Contains(low, "too large") || strings.Contains(low, "max_frame") || strings.Contains(low, "exceeds") {
+	if low := strings.ToLower(text); strings.Contains(low, "too large") || strings.Contains(low, "larger than") || strings.Contains(low, "max_frame") || strings.Contains(low, "exceeds") {
 		class = delivery.ClassRejected
 	}
 	return delivery.Outcome{Class: class, Response: text, Err: fmt.Errorf("the broker refused the message: %s", e.Message)}

@@ -18,7 +18,7 @@ func opener(dial delivery.DialFunc) delivery.Opener { return stomp.Opener{Dial: 
 func TestRabbitMQ(t *testing.T) {
 	t.Parallel()
 	targettest.Run(t, targettest.Suite{
-		Opener: opener, Scheme: "stomp", TLSScheme: "stomps", Prefix: "cloudEvents_",
+		Opener: opener, Scheme: "stomp", TLSScheme: "stomps", Prefix: "cloudEvents_", Limit: targettest.RabbitMQMessageLimit + 1,
 		Start: func(t testing.TB) targettest.Server {
 			r := targettest.StartRabbitMQ(t)
 			return server{
