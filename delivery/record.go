@@ -9,10 +9,12 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/internal/problem"
 )
 
 // ErrNotFound says that there is no such delivery (any more).
-var ErrNotFound = errors.New("no such delivery")
+var ErrNotFound = problem.New(problem.NotFound, "no such delivery")
 
 // Delivery is one event owed to one subscription, and what became of it.
 type Delivery struct {

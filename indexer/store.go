@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/secrets"
 )
 
@@ -24,11 +25,11 @@ const (
 
 // ErrNotFound is returned for a manifest Tocsin doesn't know, or that was
 // deleted.
-var ErrNotFound = errors.New("no such manifest")
+var ErrNotFound = problem.New(problem.NotFound, "no such manifest")
 
 // ErrOtherLayers is returned for a manifest that is known, and indexed, with
 // other layers: one of the two has the wrong digest.
-var ErrOtherLayers = errors.New("the manifest is known with other layers")
+var ErrOtherLayers = problem.New(problem.Conflict, "the manifest is known with other layers")
 
 // store keeps manifests and what they are called.
 type store struct {

@@ -2,13 +2,13 @@ package matcher
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -23,7 +23,7 @@ type Page struct {
 const MaxPage = 1000
 
 // ErrBadQuestion is returned, wrapped, for an argument that can't be right.
-var ErrBadQuestion = errors.New("bad request")
+var ErrBadQuestion = problem.New(problem.Invalid, "bad request")
 
 // offset reads a page whose cursor is a number.
 func (p Page) offset() (after int64, limit int, err error) {

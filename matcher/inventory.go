@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/quay/claircore"
 
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -35,7 +36,7 @@ var ErrTooManyPackages = errors.New("index report has too many packages")
 
 // ErrUnknownManifest is returned for a manifest that isn't there or was
 // deleted.
-var ErrUnknownManifest = errors.New("unknown manifest")
+var ErrUnknownManifest = problem.New(problem.NotFound, "unknown manifest")
 
 const (
 	lockBarrierShared = `SELECT pg_advisory_xact_lock_shared(@key)`

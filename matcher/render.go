@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,11 +11,12 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/schemas"
 )
 
 // ErrUnknownChange is returned for a key whose rows are not there (any more).
-var ErrUnknownChange = errors.New("unknown change")
+var ErrUnknownChange = problem.New(problem.NotFound, "unknown change")
 
 // renderChunk is how many events are rendered from one round of queries.
 const renderChunk = 16

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"time"
+
+	"tocsin.dev/tocsin/internal/problem"
 )
 
 // Limits bound what one run may ask of the network, of the disk and of the
@@ -55,9 +57,9 @@ var (
 	// ErrUnknownSet says that a name is no updater set.
 	ErrUnknownSet = errors.New("no such updater set")
 	// ErrDisabledSet says that a set exists but is not configured to run.
-	ErrDisabledSet = errors.New("updater set is not enabled")
+	ErrDisabledSet = problem.New(problem.Conflict, "updater set is not enabled")
 	// ErrTooLarge says that a response or what it unpacks to is over a limit.
-	ErrTooLarge = errors.New("too large")
+	ErrTooLarge = problem.New(problem.TooLarge, "too large")
 	// ErrStalled says that a server stopped sending.
 	ErrStalled = errors.New("the server stopped sending")
 	// ErrTooManyRequests says that a run asked more often than a discovery

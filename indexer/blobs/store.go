@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"tocsin.dev/tocsin/internal/problem"
 )
 
 // scheme starts the URI of a layer that is in the store.
@@ -46,11 +48,11 @@ const grace = time.Hour
 
 var (
 	// ErrNotFound says that the store has no such blob.
-	ErrNotFound = errors.New("no such blob")
+	ErrNotFound = problem.New(problem.NotFound, "no such blob")
 	// ErrTooLarge says that an upload is over the limit for one blob.
-	ErrTooLarge = errors.New("blob is larger than the limit")
+	ErrTooLarge = problem.New(problem.TooLarge, "blob is larger than the limit")
 	// ErrFull says that the store has no room for more blobs.
-	ErrFull = errors.New("the blob store is full: raise indexer.max_uploads or delete images")
+	ErrFull = problem.New(problem.TooLarge, "the blob store is full: raise indexer.max_uploads or delete images")
 	// ErrDigest says that a digest is malformed, or not that of the content.
 	ErrDigest = errors.New("wrong digest")
 )

@@ -13,6 +13,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tocsin.dev/tocsin/internal/problem"
 )
 
 // Prefix starts every token, so that people and secret scanners recognise one.
@@ -23,7 +25,7 @@ const Prefix = "tocsin_"
 var ErrUnknown = errors.New("unknown, revoked or expired token")
 
 // ErrNotFound means that no token has the given id.
-var ErrNotFound = errors.New("no such token")
+var ErrNotFound = problem.New(problem.NotFound, "no such token")
 
 // Token is what is kept of a token.
 type Token struct {

@@ -71,7 +71,7 @@ func refuse(w http.ResponseWriter, status int, detail string) {
 	case http.StatusTooManyRequests:
 		w.Header().Set("Retry-After", "1")
 	}
-	problem(w, status, detail)
+	writeProblem(w, status, detail)
 }
 
 func bearer(r *http.Request) (string, bool) {

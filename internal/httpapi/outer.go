@@ -34,7 +34,7 @@ func (s *server) outer(next http.Handler) http.Handler {
 			if p := recover(); p != nil && p != http.ErrAbortHandler {
 				s.Log.ErrorContext(r.Context(), "request handler panicked", "panic", p, "request", id, "stack", string(debug.Stack()))
 				if rec.status == 0 {
-					problem(rec, http.StatusInternalServerError, "something went wrong on the server; its log says more")
+					writeProblem(rec, http.StatusInternalServerError, "something went wrong on the server; its log says more")
 				}
 			}
 			s.requests.WithLabelValues(route(r), knownMethod(r.Method), strconv.Itoa(rec.status)).Observe(s.Now().Sub(start).Seconds())

@@ -12,13 +12,13 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"tocsin.dev/tocsin/internal/access"
+	"tocsin.dev/tocsin/internal/problem"
 )
 
 var discard = slog.New(slog.DiscardHandler)
 
-// problem answers an RFC 9457 problem outside the API's own operations.
-func problem(w http.ResponseWriter, status int, detail string) {
+// writeProblem answers an RFC 9457 problem outside the API's own operations.
+func writeProblem(w http.ResponseWriter, status int, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
@@ -31,27 +31,35 @@ func (s *server) answer(err error) error {
 	if err == nil {
 		return nil
 	}
-	var details []error
-	for _, e := range fieldErrors(err) {
-		details = append(details, &huma.ErrorDetail{Message: e.Message, Location: location(e.Field), Value: e.Value})
+	kind := problem.KindOf(err)
+	if status, ok := statuses[kind]; ok {
+		return huma.NewError(status, err.Error())
 	}
-	switch {
-	case len(details) > 0:
-		return huma.NewError(http.StatusUnprocessableEntity, "the request can't be accepted as it is", details...)
-	case errors.Is(err, ErrNotFound), errors.Is(err, access.ErrNotFound):
-		return huma.NewError(http.StatusNotFound, err.Error())
-	case errors.Is(err, ErrConflict):
-		return huma.NewError(http.StatusConflict, err.Error())
-	case errors.Is(err, ErrTooLarge):
-		return huma.NewError(http.StatusRequestEntityTooLarge, err.Error())
-	case errors.Is(err, ErrUnavailable):
-		return huma.NewError(http.StatusServiceUnavailable, err.Error())
+	if kind == problem.Invalid {
+		var details []error
+		detail := "the request can't be accepted as it is"
+		for _, f := range problem.Fields(err) {
+			details = append(details, &huma.ErrorDetail{Message: f.Text(), Location: location(f.Field), Value: f.Value})
+		}
+		if len(details) == 0 {
+			detail = err.Error()
+		}
+		return huma.NewError(http.StatusUnprocessableEntity, detail, details...)
 	}
 	if errors.Is(err, context.Canceled) { // the client has gone, or we are stopping
 		return huma.NewError(http.StatusServiceUnavailable, "the request was given up")
 	}
 	s.Log.Error("api request failed", "error", err)
 	return huma.NewError(http.StatusInternalServerError, "something went wrong on the server; its log says more")
+}
+
+// statuses are the HTTP statuses of the kinds of problems; Invalid, which lists
+// fields, is answered apart.
+var statuses = map[problem.Kind]int{
+	problem.NotFound:    http.StatusNotFound,
+	problem.Conflict:    http.StatusConflict,
+	problem.TooLarge:    http.StatusRequestEntityTooLarge,
+	problem.Unavailable: http.StatusServiceUnavailable,
 }
 
 // location is a field's path as all problems write it: body.filters[0].sql.
@@ -69,24 +77,6 @@ func location(field string) string {
 		}
 	}
 	return out
-}
-
-// fieldErrors finds every *FieldError in an error tree.
-func fieldErrors(err error) []*FieldError {
-	if e, ok := err.(*FieldError); ok {
-		return []*FieldError{e}
-	}
-	switch u := err.(type) {
-	case interface{ Unwrap() []error }:
-		var out []*FieldError
-		for _, e := range u.Unwrap() {
-			out = append(out, fieldErrors(e)...)
-		}
-		return out
-	case interface{ Unwrap() error }:
-		return fieldErrors(u.Unwrap())
-	}
-	return nil
 }
 
 // echoed is the longest value that a problem echoes.

@@ -159,7 +159,7 @@ func (s *server) schemas(files fs.FS) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, err := fs.ReadFile(files, r.URL.Path)
 		if err != nil {
-			problem(w, http.StatusNotFound, "there is no schema of this name")
+			writeProblem(w, http.StatusNotFound, "there is no schema of this name")
 			return
 		}
 		w.Header().Set("Content-Type", "application/schema+json")
@@ -178,11 +178,11 @@ func (s *server) nowhere(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if allowed == nil {
-		problem(w, http.StatusNotFound, "there is nothing at "+r.URL.Path+"; /openapi.json says what there is")
+		writeProblem(w, http.StatusNotFound, "there is nothing at "+r.URL.Path+"; /openapi.json says what there is")
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	problem(w, http.StatusMethodNotAllowed, r.Method+" is not possible here; "+strings.Join(allowed, ", ")+" is")
+	writeProblem(w, http.StatusMethodNotAllowed, r.Method+" is not possible here; "+strings.Join(allowed, ", ")+" is")
 }
 
 // front tells a person who opened the address in a browser where they are.

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"errors"
 	"io"
 	"time"
 
@@ -11,39 +10,23 @@ import (
 
 	"tocsin.dev/tocsin/internal/access"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/schemas"
 )
 
-// ErrNotFound is what a service returns, wrapped or bare, for a thing that is
-// not there. It is answered as 404.
-var ErrNotFound = errors.New("not found")
-
-// ErrConflict is what a service returns for something that can't be done in
-// the present state of things. It is answered as 409.
-var ErrConflict = errors.New("conflict")
-
-// ErrUnavailable is what a service returns when what it needs is not there now
-// and may be later. It is answered as 503.
-var ErrUnavailable = errors.New("unavailable")
-
-// ErrTooLarge is what a service returns for input over a limit. It is answered
-// as 413.
-var ErrTooLarge = errors.New("too large")
+// Errors that a service returns, wrapped or bare. Any error of a kind of package
+// problem will do: these are those kinds by the names of this package.
+const (
+	ErrNotFound    = problem.NotFound    // answered as 404
+	ErrConflict    = problem.Conflict    // answered as 409
+	ErrUnavailable = problem.Unavailable // answered as 503
+	ErrTooLarge    = problem.TooLarge    // answered as 413
+)
 
 // FieldError is what a service returns, wrapped or bare, for input that can't
 // be accepted; several may be joined with [errors.Join]. It is answered as 422
 // with one entry an error.
-type FieldError struct {
-	// Field is the path inside the request body, as "filters[0].sql" or as the
-	// JSON Pointer "/filters/0/sql".
-	Field string
-	// Message says what is wrong and what would be right.
-	Message string
-	// Value is echoed to the client unless nil. Never a secret.
-	Value any
-}
-
-func (e *FieldError) Error() string { return e.Field + ": " + e.Message }
+type FieldError = problem.Field
 
 // Images is who knows the images: package indexer.
 type Images interface {

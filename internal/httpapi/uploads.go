@@ -69,11 +69,11 @@ func (s *server) upload(method, path, summary string, scopes []access.Scope, par
 			return
 		}
 		if t := r.Header.Get("Content-Type"); t != "" && !strings.HasPrefix(t, "application/") {
-			problem(w, http.StatusUnsupportedMediaType, "send the bytes as application/octet-stream")
+			writeProblem(w, http.StatusUnsupportedMediaType, "send the bytes as application/octet-stream")
 			return
 		}
 		if r.ContentLength > limit {
-			problem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the upload has %d bytes, the server takes at most %d", r.ContentLength, limit))
+			writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the upload has %d bytes, the server takes at most %d", r.ContentLength, limit))
 			return
 		}
 		in := rollingReader{http.NewResponseController(w), http.MaxBytesReader(w, r.Body, limit)}
@@ -96,7 +96,7 @@ func (s *server) refuseUpload(w http.ResponseWriter, err error) {
 	}
 	model, ok := err.(*huma.ErrorModel)
 	if !ok {
-		problem(w, http.StatusInternalServerError, "something went wrong on the server; its log says more")
+		writeProblem(w, http.StatusInternalServerError, "something went wrong on the server; its log says more")
 		return
 	}
 	w.Header().Set("Content-Type", "application/problem+json")

@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"tocsin.dev/tocsin/internal/problem"
 )
 
 // States of a job.
@@ -71,13 +73,13 @@ func (j Job) Active() bool { return j.State == Queued || j.State == Running }
 
 // Errors of this package, to be found with errors.Is.
 var (
-	ErrNotFound = errors.New("no such job")
+	ErrNotFound = problem.New(problem.NotFound, "no such job")
 	// ErrNotFailed is returned for a Retry of a job that is not failed.
-	ErrNotFailed = errors.New("only a failed job can be retried")
+	ErrNotFailed = problem.New(problem.Conflict, "only a failed job can be retried")
 	// ErrRejected is returned for a Retry of a message nobody could understand.
-	ErrRejected = errors.New("a message that could not be understood cannot be retried: publish it again, mended")
+	ErrRejected = problem.New(problem.Conflict, "a message that could not be understood cannot be retried: publish it again, mended")
 	// ErrActive is returned for a Retry when the key has an active job already.
-	ErrActive = errors.New("this kind and key already have an active job")
+	ErrActive = problem.New(problem.Conflict, "this kind and key already have an active job")
 	// ErrLeaseLost is the cause of a job's context that ends because somebody
 	// else may have the job now.
 	ErrLeaseLost = errors.New("job lease lost")
