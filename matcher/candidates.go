@@ -28,7 +28,7 @@ func (s *matcherSet) candidatesSQL(from, scope string) string {
 		if i > 0 {
 			mask.WriteString(" |\n      ")
 		}
-		fmt.Fprintf(&mask, "CASE WHEN r.matchers & %[1]d <> 0 AND (%[2]s) THEN %[1]d::bigint ELSE 0 END", int64(1)<<i, c)
+		fmt.Fprintf(&mask, "CASE WHEN r.matchers & %[1]d <> 0 AND (%[2]s) THEN %[1]d::bigint ELSE 0 END", s.masks[i], c)
 	}
 	if len(s.conditions) == 0 {
 		mask.WriteString("0::bigint")

@@ -13,7 +13,8 @@
 // occurrence: one package in one set of (distribution, repository) records.
 // Images that carry the same package in the same surroundings share it, so
 // each pair is judged once, and expanded to manifests in SQL. Constraints come
-// from the registered matchers themselves.
+// from the registered matchers themselves. Processes that share a database
+// have the same matchers; one that has others refuses to work.
 //
 // It does not fetch feeds or images, and it does not send anything: what it
 // finds goes to an [Announcer] in the same transaction. Findings of matchers

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/quay/claircore/datastore"
@@ -93,7 +94,8 @@ type Engine struct {
 	pool      *pgxpool.Pool
 	store     datastore.MatcherStore
 	scanner   *libvuln.Libvuln
-	matchers  *matcherSet
+	declared  *matcherSet // as registered
+	matchers  *matcherSet // the same with their bits, once adopted
 	announcer Announcer
 	reports   IndexReports
 	opts      Options
@@ -101,8 +103,9 @@ type Engine struct {
 	metrics   *metrics
 	sql       sqlTexts
 
+	process   uuid.UUID // of this engine in tocsin.matcher_process
 	prepareMu sync.Mutex
-	prepared  bool
+	ready     bool // the stored masks are known to be those of matchers
 }
 
 // New returns an engine. It starts nothing and does not touch the database. A
@@ -117,9 +120,9 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("matcher: %w", err)
 	}
 	e := &Engine{
-		pool: o.Pool, store: o.Store, matchers: set, announcer: o.Announcer,
+		pool: o.Pool, store: o.Store, declared: set, announcer: o.Announcer,
 		reports: o.Reports, opts: o, log: o.Logger, metrics: newMetrics(o.Registry),
-		sql: set.texts(),
+		process: uuid.New(),
 	}
 	lenient := make([]driver.Matcher, len(set.all))
 	for i, m := range set.all {

@@ -83,15 +83,20 @@ func (e *Engine) indexed(ctx context.Context, m Manifest, report *claircore.Inde
 	case len(report.Packages) > MaxPackages:
 		return fmt.Errorf("%w: %d, at most %d", ErrTooManyPackages, len(report.Packages), MaxPackages)
 	}
-	if err := e.prepare(ctx); err != nil {
-		return err
-	}
 	occurrences, err := occurrencesOf(report)
 	if err != nil {
 		return err
 	}
+	return e.prepared(ctx, func() error { return e.recordInventory(ctx, m, len(report.Packages), occurrences) })
+}
+
+// recordInventory writes the inventory of a manifest and announces it, in one transaction.
+func (e *Engine) recordInventory(ctx context.Context, m Manifest, packages int, occurrences []keyed) error {
 	return pgx.BeginFunc(ctx, e.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockBarrierShared, pgx.NamedArgs{"key": BarrierKey}); err != nil {
+			return err
+		}
+		if err := e.checkMatchers(ctx, tx); err != nil {
 			return err
 		}
 		var done bool
@@ -121,7 +126,7 @@ func (e *Engine) indexed(ctx context.Context, m Manifest, report *claircore.Inde
 		if _, err := tx.Exec(ctx, setIndexed, pgx.NamedArgs{"manifest": m.ID, "inventory": *inventory, "state": m.IndexerState}); err != nil {
 			return err
 		}
-		return e.announceIndexed(ctx, tx, m, *inventory, len(report.Packages), ids)
+		return e.announceIndexed(ctx, tx, m, *inventory, packages, ids)
 	})
 }
 

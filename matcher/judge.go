@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/bits"
 	"strconv"
 	"unique"
 
@@ -76,11 +75,13 @@ func (j *judge) vulnerable(ctx context.Context, c candidate) (bool, error) {
 	if v == nil || records == nil {
 		return false, fmt.Errorf("vulnerability %d or occurrence %d has gone while it was judged", c.vuln, c.occurrence)
 	}
-	for mask := c.mask; mask != 0; mask &= mask - 1 {
-		i := bits.TrailingZeros64(uint64(mask))
-		m := j.matchers.all[i]
+	for i, m := range j.matchers.all {
+		bit := j.matchers.masks[i]
+		if c.mask&bit == 0 {
+			continue
+		}
 		for _, r := range records {
-			if r.interested&(1<<i) == 0 {
+			if r.interested&bit == 0 {
 				continue
 			}
 			ok, err := m.Vulnerable(ctx, r.IndexRecord, v)

@@ -18,13 +18,14 @@ import (
 // maxMatchers is how many bits a mask of matchers has.
 const maxMatchers = 62
 
-// matcherSet is every registered matcher, by name, with what a candidate query
-// needs to know of each. Its position is a matcher's bit in a mask.
+// matcherSet is every registered matcher, sorted by name, with what a candidate
+// query needs to know of each. masks and authoritative are set by assign.
 type matcherSet struct {
 	all           []driver.Matcher
-	authoritative int64 // matchers whose verdict the database gives
-	conditions    []string
-	fingerprint   string
+	conditions    []string // by position in all
+	fingerprint   string   // of the names, types and conditions, and of claircore
+	masks         []int64  // by position in all: one bit each
+	authoritative int64    // the matchers whose verdict the database gives
 }
 
 // newMatcherSet collects claircore's registered matchers, the npm one, which
@@ -44,13 +45,14 @@ func newMatcherSet(ctx context.Context, o Options) (*matcherSet, error) {
 	return describe(ms)
 }
 
-// describe derives the set from the matchers' own words.
+// describe derives the set from what the matchers declare.
 func describe(ms []driver.Matcher) (*matcherSet, error) {
 	if len(ms) > maxMatchers {
 		return nil, fmt.Errorf("%d matchers are registered, %d are the most", len(ms), maxMatchers)
 	}
 	s := &matcherSet{all: ms}
 	h := sha256.New()
+	fmt.Fprint(h, "bits by name\x00")
 	for i, m := range ms {
 		if i > 0 && ms[i-1].Name() == m.Name() {
 			return nil, fmt.Errorf("two matchers are called %q", m.Name())
@@ -60,14 +62,39 @@ func describe(ms []driver.Matcher) (*matcherSet, error) {
 			return nil, err
 		}
 		s.conditions = append(s.conditions, cond)
-		if f, ok := m.(driver.VersionFilter); ok && f.VersionAuthoritative() {
-			s.authoritative |= 1 << i
-		}
 		fmt.Fprintf(h, "%s\x00%T\x00%s\x00", m.Name(), m, cond)
 	}
 	fmt.Fprintf(h, "%s", moduleVersions())
 	s.fingerprint = hex.EncodeToString(h.Sum(nil))
 	return s, nil
+}
+
+// names are the matchers' names, sorted.
+func (s *matcherSet) names() []string {
+	out := make([]string, len(s.all))
+	for i, m := range s.all {
+		out[i] = m.Name()
+	}
+	return out
+}
+
+// assign gives every matcher its bit. It reports false, and changes nothing, if
+// one has none.
+func (s *matcherSet) assign(bits map[string]int) bool {
+	masks := make([]int64, len(s.all))
+	var authoritative int64
+	for i, m := range s.all {
+		bit, ok := bits[m.Name()]
+		if !ok {
+			return false
+		}
+		masks[i] = 1 << bit
+		if f, ok := m.(driver.VersionFilter); ok && f.VersionAuthoritative() {
+			authoritative |= masks[i]
+		}
+	}
+	s.masks, s.authoritative = masks, authoritative
+	return true
 }
 
 // moduleVersions is what this binary was built from: a matcher's Filter may
@@ -94,7 +121,7 @@ func (s *matcherSet) interested(r *claircore.IndexRecord) int64 {
 	var mask int64
 	for i, m := range s.all {
 		if _, remote := m.(driver.RemoteMatcher); !remote && m.Filter(r) {
-			mask |= 1 << i
+			mask |= s.masks[i]
 		}
 	}
 	return mask

@@ -156,12 +156,24 @@ GROUP BY i.manifest_id, f.rank`
 // What manifests share is judged once; still, ask for a page of them, not for
 // all.
 func (e *Engine) Counts(ctx context.Context, manifests []int32) (map[int32]schemas.BySeverity, error) {
-	if err := e.prepare(ctx); err != nil {
-		return nil, err
+	var out map[int32]schemas.BySeverity
+	err := e.prepared(ctx, func() (err error) {
+		out, err = e.countHeld(ctx, manifests)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count findings: %w", err)
 	}
+	return out, nil
+}
+
+func (e *Engine) countHeld(ctx context.Context, manifests []int32) (map[int32]schemas.BySeverity, error) {
 	out := make(map[int32]schemas.BySeverity)
 	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err := pgx.BeginTxFunc(ctx, e.pool, opts, func(tx pgx.Tx) error {
+		if err := e.checkMatchers(ctx, tx); err != nil {
+			return err
+		}
 		rows, err := tx.Query(ctx, selectHeldOccurrences, pgx.NamedArgs{"manifests": manifests})
 		if err != nil {
 			return err
@@ -190,10 +202,7 @@ func (e *Engine) Counts(ctx context.Context, manifests []int32) (map[int32]schem
 		})
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("count findings: %w", err)
-	}
-	return out, nil
+	return out, err
 }
 
 // split returns the two columns of pairs.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,14 +20,15 @@ func (e *Engine) ProcessUpdates(ctx context.Context) error {
 	if e.announcer == nil {
 		return errors.New("matcher: the engine has no announcer")
 	}
-	if err := e.prepare(ctx); err != nil {
-		return err
-	}
 	var errs []error
 	failed := make(map[feed]bool)
 	for ctx.Err() == nil {
 		start := time.Now()
-		f, err := e.advance(ctx, failed)
+		var f *feed
+		err := e.prepared(ctx, func() (err error) {
+			f, err = e.advance(ctx, failed)
+			return err
+		})
 		switch {
 		case err != nil && f == nil:
 			return errors.Join(append(errs, err)...)
@@ -76,6 +78,9 @@ func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (of *feed, e
 		if _, err := tx.Exec(ctx, lockBarrier, pgx.NamedArgs{"key": ChangeKey}); err != nil {
 			return err
 		}
+		if err := e.checkMatchers(ctx, tx); err != nil {
+			return err
+		}
 		feeds, err := pending(ctx, tx)
 		if err != nil {
 			return err
@@ -110,8 +115,13 @@ func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (of *feed, e
 }
 
 // Run processes updates when a hint comes and at least every Interval, and
-// collects garbage every GCInterval, until ctx ends. It returns nil then.
+// collects garbage every GCInterval, until ctx ends. It returns nil then. While
+// it runs, processes with other matchers refuse to work ([ErrOtherMatchers]).
 func (e *Engine) Run(ctx context.Context) error {
+	e.seen(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { e.stayAlive(ctx) })
 	var wake <-chan struct{}
 	if e.opts.Wake != nil {
 		wake = e.opts.Wake.OnWake(ctx, WakeSubject)

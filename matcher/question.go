@@ -16,10 +16,14 @@ var errRollback = errors.New("rolled back")
 // ask runs a computation whose tables and findings are thrown away. It sees
 // the database as it is at one moment and holds up nobody.
 func (e *Engine) ask(ctx context.Context, do func(*work) error) error {
-	if err := e.prepare(ctx); err != nil {
-		return err
-	}
+	return e.prepared(ctx, func() error { return e.askOnce(ctx, do) })
+}
+
+func (e *Engine) askOnce(ctx context.Context, do func(*work) error) error {
 	err := pgx.BeginTxFunc(ctx, e.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		if err := e.checkMatchers(ctx, tx); err != nil {
+			return err
+		}
 		w, err := e.begin(ctx, tx)
 		if err != nil {
 			return err
