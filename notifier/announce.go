@@ -10,91 +10,84 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
 
 // ManifestIndexed announces in tx that a manifest has been indexed.
-func (l *Log) ManifestIndexed(ctx context.Context, tx pgx.Tx, ev schemas.IndexedEvent) error {
+func (a *Announcer) ManifestIndexed(ctx context.Context, tx pgx.Tx, ev schemas.IndexedEvent) error {
 	x := ev.Extensions
 	if names := ev.Data.Manifest.Names; x.Image == nil && len(names) > 0 {
 		x.Image = &names[0]
 	}
 	ev.Data.Manifest = filled(ev.Data.Manifest)
-	r, err := l.newRecord(ctx, schemas.TypeManifestIndexed, ev.Data.Manifest.Digest, x, ev.Data)
+	r, err := a.Events.New(ctx, schemas.TypeManifestIndexed, ev.Data.Manifest.Digest, x, ev.Data)
 	if err != nil {
 		return err
 	}
-	r.key = schemas.ChangeKey{ManifestID: ev.ManifestID, InventoryID: ev.InventoryID, NamingID: ev.NamingID}
-	return l.emit(ctx, tx, r, uuid.Nil)
+	r.Key = schemas.ChangeKey{ManifestID: ev.ManifestID, InventoryID: ev.InventoryID, NamingID: ev.NamingID}
+	return a.emit(ctx, tx, r, uuid.Nil)
 }
 
 // ManifestIndexFailed announces in tx that indexing a manifest was given up.
-func (l *Log) ManifestIndexFailed(ctx context.Context, tx pgx.Tx, data schemas.ManifestIndexFailed) error {
+func (a *Announcer) ManifestIndexFailed(ctx context.Context, tx pgx.Tx, data schemas.ManifestIndexFailed) error {
 	data.Manifest = filled(data.Manifest)
 	var x schemas.Extensions
 	if len(data.Manifest.Names) > 0 {
 		x.Image = &data.Manifest.Names[0]
 	}
-	return l.announce(ctx, tx, schemas.TypeManifestIndexFailed, data.Manifest.Digest, x, data)
+	return a.announce(ctx, tx, schemas.TypeManifestIndexFailed, data.Manifest.Digest, x, data)
 }
 
 // UpdateCompleted announces in tx that an update has been worked through.
-func (l *Log) UpdateCompleted(ctx context.Context, tx pgx.Tx, data schemas.UpdateCompleted) error {
-	return l.announce(ctx, tx, schemas.TypeUpdateCompleted, "", ofUpdate(data.Update), data)
+func (a *Announcer) UpdateCompleted(ctx context.Context, tx pgx.Tx, data schemas.UpdateCompleted) error {
+	return a.announce(ctx, tx, schemas.TypeUpdateCompleted, "", ofUpdate(data.Update), data)
 }
 
 // UpdateFailed announces in tx that a feed could not be updated.
-func (l *Log) UpdateFailed(ctx context.Context, tx pgx.Tx, data schemas.UpdateFailed) error {
+func (a *Announcer) UpdateFailed(ctx context.Context, tx pgx.Tx, data schemas.UpdateFailed) error {
 	var x schemas.Extensions
 	if data.Updater != "" {
 		x.Updater = &data.Updater
 	}
-	return l.announce(ctx, tx, schemas.TypeUpdateFailed, "", x, data)
+	return a.announce(ctx, tx, schemas.TypeUpdateFailed, "", x, data)
 }
 
 // JobRejected announces in tx that a message could not be understood.
-func (l *Log) JobRejected(ctx context.Context, tx pgx.Tx, data schemas.JobRejected) error {
+func (a *Announcer) JobRejected(ctx context.Context, tx pgx.Tx, data schemas.JobRejected) error {
 	if len(data.Payload) > 1024 {
 		data.Payload = data.Payload[:1024]
 	}
-	return l.announce(ctx, tx, schemas.TypeJobRejected, "", schemas.Extensions{}, data)
+	return a.announce(ctx, tx, schemas.TypeJobRejected, "", schemas.Extensions{}, data)
 }
 
-// SubscriptionFailing announces in tx that a subscription's breaker opened, to
-// all others.
-func (l *Log) SubscriptionFailing(ctx context.Context, tx pgx.Tx, s schemas.SubscriptionState) error {
-	return l.announceState(ctx, tx, schemas.TypeSubscriptionFailing, s)
+// SubscriptionFailing announces in tx, to all other subscriptions, that a
+// subscription's breaker opened.
+func (a *Announcer) SubscriptionFailing(ctx context.Context, tx pgx.Tx, s schemas.SubscriptionState) error {
+	return a.announceState(ctx, tx, schemas.TypeSubscriptionFailing, s)
 }
 
-// SubscriptionRecovered announces in tx that a subscription's breaker closed,
-// to all others.
-func (l *Log) SubscriptionRecovered(ctx context.Context, tx pgx.Tx, s schemas.SubscriptionState) error {
-	return l.announceState(ctx, tx, schemas.TypeSubscriptionRecovered, s)
+// SubscriptionRecovered announces in tx, to all other subscriptions, that a
+// subscription's breaker closed.
+func (a *Announcer) SubscriptionRecovered(ctx context.Context, tx pgx.Tx, s schemas.SubscriptionState) error {
+	return a.announceState(ctx, tx, schemas.TypeSubscriptionRecovered, s)
 }
-
-const disableSubscription = `
-UPDATE tocsin.subscription SET state = 'disabled', reason = @reason, version = version + 1
-WHERE id = @id AND state <> 'disabled' AND deleted_at IS NULL`
 
 // SubscriptionDisabled disables a subscription in tx and announces it to all
 // others. One that is disabled or deleted already is left alone, and nothing
 // is announced.
-func (l *Log) SubscriptionDisabled(ctx context.Context, tx pgx.Tx, s schemas.SubscriptionState) error {
+func (a *Announcer) SubscriptionDisabled(ctx context.Context, tx pgx.Tx, s schemas.SubscriptionState) error {
 	id, err := uuid.Parse(s.Subscription)
 	if err != nil {
 		return fmt.Errorf("notifier: disable subscription %q: %w", s.Subscription, err)
 	}
-	tag, err := tx.Exec(ctx, disableSubscription, pgx.NamedArgs{"id": id, "reason": s.Reason})
-	if err != nil {
-		return fmt.Errorf("notifier: disable subscription: %w", err)
+	if disabled, err := a.Subscriptions.Disable(ctx, tx, id, s.Reason); err != nil || !disabled {
+		return err
 	}
-	if tag.RowsAffected() == 0 {
-		return nil
-	}
-	return l.announceState(ctx, tx, schemas.TypeSubscriptionDisabled, s)
+	return a.announceState(ctx, tx, schemas.TypeSubscriptionDisabled, s)
 }
 
-func (l *Log) announceState(ctx context.Context, tx pgx.Tx, typ string, s schemas.SubscriptionState) error {
+func (a *Announcer) announceState(ctx context.Context, tx pgx.Tx, typ string, s schemas.SubscriptionState) error {
 	id, err := uuid.Parse(s.Subscription)
 	if err != nil {
 		return fmt.Errorf("notifier: subscription %q: %w", s.Subscription, err)
@@ -105,39 +98,39 @@ func (l *Log) announceState(ctx context.Context, tx pgx.Tx, typ string, s schema
 		s.Reason = strings.ReplaceAll(s.Reason, s.Sink, host)
 		s.Sink = host
 	}
-	r, err := l.newRecord(ctx, typ, "", schemas.Extensions{}, s)
+	r, err := a.Events.New(ctx, typ, "", schemas.Extensions{}, s)
 	if err != nil {
 		return err
 	}
-	return l.emit(ctx, tx, r, id)
+	return a.emit(ctx, tx, r, id)
 }
 
-func (l *Log) announce(ctx context.Context, tx pgx.Tx, typ, subject string, x schemas.Extensions, data any) error {
-	r, err := l.newRecord(ctx, typ, subject, x, data)
+func (a *Announcer) announce(ctx context.Context, tx pgx.Tx, typ, subject string, x schemas.Extensions, data any) error {
+	r, err := a.Events.New(ctx, typ, subject, x, data)
 	if err != nil {
 		return err
 	}
-	return l.emit(ctx, tx, r, uuid.Nil)
+	return a.emit(ctx, tx, r, uuid.Nil)
 }
 
-// emit writes one event with data and what it is owed to, except the
-// subscription except.
-func (l *Log) emit(ctx context.Context, tx pgx.Tx, r *record, except uuid.UUID) error {
-	defer l.metrics.since(time.Now())
-	v, err := l.current(ctx, tx)
+// emit writes one event and its deliveries to every subscription that wants it,
+// but not to the subscription except.
+func (a *Announcer) emit(ctx context.Context, tx pgx.Tx, r *eventlog.Record, except uuid.UUID) error {
+	defer a.metrics.since(time.Now())
+	v, err := a.subscribers.current(ctx, tx)
 	if err != nil {
 		return err
 	}
-	if err := r.insert(ctx, tx); err != nil {
+	if err := r.Insert(ctx, tx); err != nil {
 		return err
 	}
-	l.metrics.events.WithLabelValues(r.Type).Inc()
-	return l.owe(ctx, tx, v, r, except)
+	a.metrics.events.WithLabelValues(r.Type).Inc()
+	return a.deliver(ctx, tx, v, r, except)
 }
 
-// owe enqueues an event that has been written to whoever wants it by its
-// attributes. Who has to see the data is left for later.
-func (l *Log) owe(ctx context.Context, tx pgx.Tx, v *view, r *record, except uuid.UUID) error {
+// deliver enqueues an event that has been written for every subscription whose
+// filters its attributes pass. A filter that reads the data is tried later.
+func (a *Announcer) deliver(ctx context.Context, tx pgx.Tx, v *view, r *eventlog.Record, except uuid.UUID) error {
 	var owed []schemas.Owed
 	var later []uuid.UUID
 	for s := range v.matching(ctx, &r.Event) {
@@ -146,26 +139,26 @@ func (l *Log) owe(ctx context.Context, tx pgx.Tx, v *view, r *record, except uui
 		case s.set.NeedsData():
 			later = append(later, s.id)
 		default:
-			owed = append(owed, schemas.Owed{EventID: r.id, SubscriptionID: s.id})
+			owed = append(owed, schemas.Owed{EventID: r.UUID, SubscriptionID: s.id})
 		}
 	}
-	if err := r.leaveForLater(ctx, tx, later); err != nil {
+	if err := leaveEventForLater(ctx, tx, r.UUID, later); err != nil {
 		return err
 	}
-	return l.enqueue(ctx, tx, owed)
+	return a.enqueue(ctx, tx, owed)
 }
 
-func (l *Log) enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.Owed) error {
+func (a *Announcer) enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.Owed) error {
 	if len(owed) == 0 {
 		return nil
 	}
-	if l.Enqueuer == nil {
-		return fmt.Errorf("notifier: %d deliveries and no queue for them", len(owed))
+	if a.Enqueuer == nil {
+		return fmt.Errorf("notifier: there is no queue for %d deliveries", len(owed))
 	}
-	if err := l.Enqueuer.Enqueue(ctx, tx, owed); err != nil {
+	if err := a.Enqueuer.Enqueue(ctx, tx, owed); err != nil {
 		return fmt.Errorf("notifier: enqueue %d deliveries: %w", len(owed), err)
 	}
-	l.metrics.deliveries.Add(float64(len(owed)))
+	a.metrics.deliveries.Add(float64(len(owed)))
 	return nil
 }
 

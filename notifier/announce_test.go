@@ -10,12 +10,13 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
 
 func TestEventsOfAChangeReachWhoWantsThem(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(o *Options) { o.Batch = 7 }) // many batches
+	w := newWorld(t, func(o *options) { o.Batch = 7 }) // many batches
 	w.manifests(t, 60)
 	everything := w.webhook(t, nil)
 	high := w.webhook(t, nil, schemas.Filter{SQL: "severityrank >= 4"})
@@ -33,7 +34,7 @@ func TestEventsOfAChangeReachWhoWantsThem(t *testing.T) {
 	want := map[string]int{everything.ID: 60, high.ID: 20, team.ID: 10, one.ID: 1, kev.ID: 8, epss.ID: 12, elsewhere.ID: 0, failures.ID: 0}
 	for id, n := range want {
 		if got := w.owed.of(t, id); len(got) != n {
-			s, _ := w.GetSubscription(t.Context(), "", id)
+			s, _ := w.subs.Get(t.Context(), "", id)
 			t.Errorf("%v: %d deliveries, want %d", s.Filters, len(got), n)
 		}
 	}
@@ -42,7 +43,7 @@ func TestEventsOfAChangeReachWhoWantsThem(t *testing.T) {
 	}
 
 	ids := w.owed.of(t, everything.ID)
-	events, err := w.Events(t.Context(), ids)
+	events, err := w.Log.Events(t.Context(), ids)
 	if err != nil || len(events) != 60 {
 		t.Fatalf("%d events, %v", len(events), err)
 	}
@@ -153,7 +154,7 @@ func TestEveryAnnouncement(t *testing.T) {
 	if n := len(w.owed.of(t, data.ID)); n != 1 {
 		t.Errorf("%d deliveries by a filter over the data, want 1", n)
 	}
-	page, err := w.List(ctx, EventQuery{})
+	page, err := w.Log.List(ctx, eventlog.Query{})
 	if err != nil || len(page.Items) != 7 {
 		t.Fatalf("%d events, %v", len(page.Items), err)
 	}
@@ -163,11 +164,11 @@ func TestEveryAnnouncement(t *testing.T) {
 
 	w.tx(t, func(tx pgx.Tx) error { return w.SubscriptionDisabled(ctx, tx, state) })
 	w.tx(t, func(tx pgx.Tx) error { return w.SubscriptionDisabled(ctx, tx, state) }) // again: nothing
-	s, err := w.GetSubscription(ctx, "", broken.ID)
+	s, err := w.subs.Get(ctx, "", broken.ID)
 	if err != nil || s.State != schemas.StateDisabled || s.Reason != state.Reason {
 		t.Errorf("%+v, %v", s, err)
 	}
-	page, err = w.List(ctx, EventQuery{Types: []string{schemas.TypeSubscriptionDisabled}})
+	page, err = w.Log.List(ctx, eventlog.Query{Types: []string{schemas.TypeSubscriptionDisabled}})
 	if err != nil || len(page.Items) != 1 {
 		t.Fatalf("%d events, %v", len(page.Items), err)
 	}
@@ -201,14 +202,14 @@ func TestMatchingIsExactAcrossReplicas(t *testing.T) {
 			t.Fatalf("round %d: %d deliveries to what was just created", i, n)
 		}
 		s.Filters = []schemas.Filter{exactly("type", schemas.TypeUpdateCompleted)}
-		if _, err := a.ReplaceSubscription(t.Context(), "", s.ID, s); err != nil {
+		if _, err := a.subs.Replace(t.Context(), "", s.ID, s); err != nil {
 			t.Fatal(err)
 		}
 		emit(b)
 		if n := len(a.owed.of(t, s.ID)); n != 1 {
 			t.Fatalf("round %d: %d deliveries after the filters changed", i, n)
 		}
-		if err := a.DeleteSubscription(t.Context(), "", s.ID); err != nil {
+		if err := a.subs.Delete(t.Context(), "", s.ID); err != nil {
 			t.Fatal(err)
 		}
 	}

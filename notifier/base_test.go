@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -16,11 +17,11 @@ import (
 // writes new ones with its new address.
 func TestEventsKeepTheirLinks(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(o *Options) { o.PublicURL = "https://old.example" })
+	w := newWorld(t, func(o *options) { o.PublicURL = "https://old.example" })
 	w.manifests(t, 5)
 	w.mustChange(t, 1)
 	w.tx(t, func(tx pgx.Tx) error { return w.UpdateCompleted(t.Context(), tx, schemas.UpdateCompleted{Update: osv}) })
-	read := func(l *Log, skip map[uuid.UUID]string) map[uuid.UUID]string {
+	read := func(l *eventlog.Log, skip map[uuid.UUID]string) map[uuid.UUID]string {
 		t.Helper()
 		rows, err := w.Pool.Query(t.Context(), `SELECT id FROM tocsin.event`)
 		if err != nil {
@@ -55,7 +56,7 @@ func TestEventsKeepTheirLinks(t *testing.T) {
 			t.Errorf("not with the address: %s", text)
 		}
 	}
-	moved := replica(t, w.Pool, func(o *Options) { o.PublicURL = "https://new.example/" })
+	moved := replica(t, w.Pool, func(o *options) { o.PublicURL = "https://new.example/" })
 	after := read(moved.Log, nil)
 	if !maps.Equal(before, after) {
 		t.Errorf("read otherwise after the move:\n%v\n%v", before, after)
@@ -71,7 +72,7 @@ func TestEventsKeepTheirLinks(t *testing.T) {
 		}
 	}
 	// The same address again is the same row.
-	again := replica(t, w.Pool, func(o *Options) { o.PublicURL = "https://old.example" })
+	again := replica(t, w.Pool, func(o *options) { o.PublicURL = "https://old.example" })
 	again.mustChange(t, 3)
 	if n := w.count(t, `SELECT count(*) FROM tocsin.base_url`); n != 2 {
 		t.Errorf("%d addresses noted, want 2", n)

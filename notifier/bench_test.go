@@ -136,7 +136,7 @@ func BenchmarkManifestsChanged(b *testing.B) {
 			if _, err := w.Pool.Exec(b.Context(), `ANALYZE`); err != nil {
 				b.Fatal(err)
 			}
-			if _, err := w.current(b.Context(), w.Pool); err != nil {
+			if _, err := w.subscribers.current(b.Context(), w.Pool); err != nil {
 				b.Fatal(err)
 			}
 			var before, after runtime.MemStats

@@ -9,6 +9,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -92,33 +94,33 @@ SELECT id FROM tocsin.event WHERE id IN (@id, @twin) AND change_id = @change AND
 // manifests of a digest, the id of which a subscription of mode clair was sent.
 // size is 500 if it is 0; next is what the page before said. One that there is
 // not, or that was deleted, has an empty page, as with Clair.
-func (l *Log) Notification(ctx context.Context, id uuid.UUID, size int, next string) (ClairPage, error) {
+func (n *Notifier) Notification(ctx context.Context, id uuid.UUID, size int, next string) (ClairPage, error) {
 	if size <= 0 {
 		size = clairPageSize
 	}
-	size = min(size, maxPage)
+	size = min(size, eventlog.MaxPage)
 	page := ClairPage{Page: ClairPaging{Size: size}, Notifications: []ClairNotification{}}
-	d, err := l.digestRecord(ctx, id)
-	if errors.Is(err, ErrNotFound) {
+	d, err := n.digestRecord(ctx, id)
+	if errors.Is(err, problem.NotFound) {
 		return page, nil
 	}
 	if err != nil {
 		return page, err
 	}
 	var deleted bool
-	if err := l.Pool.QueryRow(ctx, notificationDeleted, pgx.NamedArgs{"id": id}).Scan(&deleted); err != nil {
+	if err := n.Pool.QueryRow(ctx, notificationDeleted, pgx.NamedArgs{"id": id}).Scan(&deleted); err != nil {
 		return page, fmt.Errorf("notifier: read notification: %w", err)
 	}
 	if deleted {
 		return page, nil
 	}
-	after, rest, err := l.clairCursor(ctx, d, next)
+	after, rest, err := n.clairCursor(ctx, d, next)
 	if err != nil {
 		return page, err
 	}
 	// What was returned last may have had a second half.
 	if rest != nil {
-		_, removed, err := l.clairNotifications(ctx, rest)
+		_, removed, err := n.clairNotifications(ctx, rest)
 		if err != nil {
 			return page, err
 		}
@@ -126,14 +128,14 @@ func (l *Log) Notification(ctx context.Context, id uuid.UUID, size int, next str
 			page.Notifications = append(page.Notifications, *removed)
 		}
 	}
-	for r, err := range l.digested(ctx, d, after, size) {
+	for r, err := range n.digested(ctx, d, after, size) {
 		if err != nil {
 			return page, err
 		}
 		if len(page.Notifications) > size {
 			break
 		}
-		added, removed, err := l.clairNotifications(ctx, r)
+		added, removed, err := n.clairNotifications(ctx, r)
 		if err != nil {
 			return page, err
 		}
@@ -153,16 +155,16 @@ func (l *Log) Notification(ctx context.Context, id uuid.UUID, size int, next str
 
 // clairCursor is the event after which a page goes on, and that event itself
 // if only the first of its notifications has been returned.
-func (l *Log) clairCursor(ctx context.Context, d *record, next string) (after uuid.UUID, rest *record, err error) {
+func (n *Notifier) clairCursor(ctx context.Context, d *eventlog.Record, next string) (after uuid.UUID, rest *eventlog.Record, err error) {
 	if next == "" {
 		return uuid.Nil, nil, nil
 	}
-	refused := &Error{Fields: []FieldError{{Pointer: "/next", Detail: "is not the next of a page of this notification"}}}
+	refused := problem.Refuse(problem.Field{Field: "/next", Message: "is not the next of a page of this notification"})
 	cursor, err := uuid.Parse(next)
 	if err != nil {
 		return uuid.Nil, nil, refused
 	}
-	err = l.Pool.QueryRow(ctx, eventOfNotification, pgx.NamedArgs{"id": cursor, "twin": twin(cursor), "change": d.key.ChangeID}).Scan(&after)
+	err = n.Pool.QueryRow(ctx, eventOfNotification, pgx.NamedArgs{"id": cursor, "twin": twin(cursor), "change": d.Key.ChangeID}).Scan(&after)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return uuid.Nil, nil, refused
 	}
@@ -172,7 +174,7 @@ func (l *Log) clairCursor(ctx context.Context, d *record, next string) (after uu
 	if after != cursor {
 		return after, nil, nil
 	}
-	list, err := l.collect(ctx, l.Pool, eventsByID, pgx.NamedArgs{"ids": []uuid.UUID{after}})
+	list, err := n.Log.ByID(ctx, after)
 	if err != nil || len(list) == 0 {
 		return after, nil, err
 	}
@@ -187,12 +189,11 @@ func twin(id uuid.UUID) uuid.UUID {
 }
 
 // clairNotifications are the up to two notifications of an event.
-func (l *Log) clairNotifications(ctx context.Context, r *record) (added, removed *ClairNotification, err error) {
-	datas, err := l.Renderer.RenderChanges(ctx, []schemas.ChangeKey{r.key}, 0)
-	if err != nil || len(datas) != 1 {
-		return nil, nil, fmt.Errorf("notifier: render event %s as a notification: %w", r.ID, err)
+func (n *Notifier) clairNotifications(ctx context.Context, r *eventlog.Record) (added, removed *ClairNotification, err error) {
+	data, err := n.Log.Whole(ctx, r)
+	if err != nil {
+		return nil, nil, err
 	}
-	data := datas[0]
 	var worst *schemas.Finding
 	if len(data.Added) > 0 {
 		worst = &data.Added[0]
@@ -207,7 +208,7 @@ func (l *Log) clairNotifications(ctx context.Context, r *record) (added, removed
 		added = &ClairNotification{ID: r.ID, Manifest: r.Subject, Reason: "added", Vulnerability: clairVulnerability(worst)}
 	}
 	if len(data.Removed) > 0 {
-		removed = &ClairNotification{ID: twin(r.id).String(), Manifest: r.Subject, Reason: "removed", Vulnerability: clairVulnerability(&data.Removed[0])}
+		removed = &ClairNotification{ID: twin(r.UUID).String(), Manifest: r.Subject, Reason: "removed", Vulnerability: clairVulnerability(&data.Removed[0])}
 	}
 	return added, removed, nil
 }
@@ -238,11 +239,11 @@ func clairPackage(p *schemas.Package) *ClairPackage {
 
 // DeleteNotification empties a notification for good. One that there is not is
 // ErrNotFound; one that was deleted before is deleted.
-func (l *Log) DeleteNotification(ctx context.Context, id uuid.UUID) error {
-	if _, err := l.digestRecord(ctx, id); err != nil {
+func (n *Notifier) DeleteNotification(ctx context.Context, id uuid.UUID) error {
+	if _, err := n.digestRecord(ctx, id); err != nil {
 		return err
 	}
-	if _, err := l.Pool.Exec(ctx, deleteNotification, pgx.NamedArgs{"id": id}); err != nil {
+	if _, err := n.Pool.Exec(ctx, deleteNotification, pgx.NamedArgs{"id": id}); err != nil {
 		return fmt.Errorf("notifier: delete notification: %w", err)
 	}
 	return nil

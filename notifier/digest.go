@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -27,7 +28,7 @@ type digest struct {
 }
 
 // add counts an event.
-func (d *digest) add(e *record) {
+func (d *digest) add(e *eventlog.Record) {
 	x := e.Extensions
 	d.Total++
 	d.Counts.Added += int64(deref(x.Added))
@@ -45,7 +46,7 @@ func (d *digest) add(e *record) {
 		d.EPSS = x.EPSS
 	}
 	if len(d.Manifests) < digestSize {
-		d.Manifests = append(d.Manifests, e.changedManifest())
+		d.Manifests = append(d.Manifests, e.Listed())
 	}
 }
 
@@ -56,20 +57,8 @@ func deref[T any](p *T) (v T) {
 	return v
 }
 
-// changedManifest is the event as a digest lists it, made once.
-func (r *record) changedManifest() *schemas.ChangedManifest {
-	if r.listed == nil {
-		x := r.Extensions
-		r.listed = &schemas.ChangedManifest{
-			Event: r.ID, Digest: r.Subject, Image: deref(x.Image), Severity: deref(x.Severity), Fixable: deref(x.Fixable), KEV: deref(x.KEV),
-			Added: int(deref(x.Added)), Removed: int(deref(x.Removed)), Revised: int(deref(x.Revised)),
-		}
-	}
-	return r.listed
-}
-
 // record makes the event of a digest. scope is nil for the one for everybody.
-func (d *digest) record(ctx context.Context, l *Log, changeID int64, update schemas.Update, sc *scope) (*record, error) {
+func (d *digest) record(ctx context.Context, w *eventlog.Writer, changeID int64, update schemas.Update, scope *eventlog.Scope) (*eventlog.Record, error) {
 	x := ofUpdate(update)
 	x.SeverityRank, x.Fixable, x.KEV, x.EPSS = d.Rank, &d.Fixable, &d.KEV, d.EPSS
 	x.Added, x.Removed, x.Revised = clamp(d.Counts.Added), clamp(d.Counts.Removed), clamp(d.Counts.Revised)
@@ -80,26 +69,22 @@ func (d *digest) record(ctx context.Context, l *Log, changeID int64, update sche
 	for i, m := range d.Manifests {
 		data.Manifests[i] = *m
 	}
-	id := newID(l.Now())
-	base, err := l.eventBase(ctx)
+	r, err := w.NewLinked(ctx, schemas.TypeManifestsChanged, "", x, func(link func(string) string) any {
+		data.Links.All = link("manifests")
+		return data
+	})
 	if err != nil {
 		return nil, err
 	}
-	data.Links.All = base.event(id.String(), "manifests")
-	r, err := l.newRecord(ctx, schemas.TypeManifestsChanged, "", x, data)
-	if err != nil {
-		return nil, err
-	}
-	r.id, r.ID, r.scope = id, id.String(), sc
-	r.key.ChangeID = changeID
+	r.Scope, r.Key.ChangeID = scope, changeID
 	return r, nil
 }
 
 // clamp is n as an attribute, which has 32 bits (CloudEvents 1.0, section 2.4).
 func clamp(n int64) *int32 { return new(int32(min(n, 1<<31-1))) }
 
-// writeDigests writes the digest of all the change's events and those of the
-// groups that want only some.
+// writeDigests writes the digest of all the change's events, and one for each
+// group that wants only some.
 func (c *change) writeDigests(ctx context.Context, tx pgx.Tx) error {
 	all, err := c.sum(ctx, tx)
 	if err != nil {
@@ -116,6 +101,15 @@ func (c *change) writeDigests(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+const sumChanged = `
+SELECT count(*), COALESCE(sum(added), 0), COALESCE(sum(removed), 0), COALESCE(sum(revised), 0),
+  COALESCE(max(severityrank) FILTER (WHERE added + revised > 0), -1)::integer,
+  COALESCE(bool_or(fixable), FALSE), COALESCE(bool_or(kev), FALSE), max(epss)::integer,
+  count(*) FILTER (WHERE severityrank = 0 AND added + revised > 0), count(*) FILTER (WHERE severityrank = 1 AND added + revised > 0),
+  count(*) FILTER (WHERE severityrank = 2 AND added + revised > 0), count(*) FILTER (WHERE severityrank = 3 AND added + revised > 0),
+  count(*) FILTER (WHERE severityrank = 4 AND added + revised > 0), count(*) FILTER (WHERE severityrank = 5 AND added + revised > 0)
+FROM affected_manifest`
+
 // sum is the digest of all the change's events, in SQL.
 func (c *change) sum(ctx context.Context, tx pgx.Tx) (*digest, error) {
 	d := &digest{}
@@ -124,51 +118,51 @@ func (c *change) sum(ctx context.Context, tx pgx.Tx) (*digest, error) {
 	err := tx.QueryRow(ctx, sumChanged).Scan(&d.Total, &d.Counts.Added, &d.Counts.Removed, &d.Counts.Revised, &rank, &d.Fixable, &d.KEV, &d.EPSS,
 		&b.Unknown, &b.Negligible, &b.Low, &b.Medium, &b.High, &b.Critical)
 	if err != nil {
-		return nil, fmt.Errorf("notifier: sum change %d up: %w", c.id, err)
+		return nil, fmt.Errorf("notifier: sum change %d up: %w", c.ID, err)
 	}
 	if rank >= 0 {
 		d.Rank = &rank
 	}
-	first, err := c.read(ctx, tx, c.after, digestSize)
+	first, err := c.Read(ctx, tx, c.After, digestSize)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range first {
-		d.Manifests = append(d.Manifests, e.changedManifest())
+		d.Manifests = append(d.Manifests, e.Listed())
 	}
 	return d, nil
 }
 
 func (c *change) writeDigest(ctx context.Context, tx pgx.Tx, d *digest, group string) error {
 	subs := c.view.index.groups[group]
-	var sc *scope
+	var scope *eventlog.Scope
 	if group != everything {
-		sc = subs[0].scope()
+		scope = subs[0].scope()
 	}
-	r, err := d.record(ctx, c.log, c.id, c.update, sc)
+	r, err := d.record(ctx, c.Announcer.Events, c.ID, c.update, scope)
 	if err != nil {
 		return err
 	}
-	if err := r.insert(ctx, tx); err != nil {
+	if err := r.Insert(ctx, tx); err != nil {
 		return err
 	}
-	c.log.metrics.events.WithLabelValues(r.Type).Inc()
+	c.metrics.events.WithLabelValues(r.Type).Inc()
 	owed := make([]schemas.Owed, 0, len(subs))
 	for _, s := range subs {
-		owed = append(owed, schemas.Owed{EventID: r.id, SubscriptionID: s.id})
+		owed = append(owed, schemas.Owed{EventID: r.UUID, SubscriptionID: s.id})
 	}
-	if err := c.log.enqueue(ctx, tx, owed); err != nil || sc != nil {
+	if err := c.enqueue(ctx, tx, owed); err != nil || scope != nil {
 		return err
 	}
-	// Those who ask for its type by name get it beside the events.
-	return c.log.owe(ctx, tx, c.view, r, uuid.Nil)
+	// Subscriptions that ask for its type by name get it beside the events.
+	return c.deliver(ctx, tx, c.view, r, uuid.Nil)
 }
 
 // scope is whom a digest of the subscriber's group is made for.
-func (s *subscriber) scope() *scope {
-	sc := &scope{Filters: s.spec.Filters}
+func (s *subscriber) scope() *eventlog.Scope {
+	scope := &eventlog.Scope{Filters: s.spec.Filters}
 	if s.spec.Config.Mode == schemas.ModeClair || s.set.NeedsData() {
-		sc.Subscription = s.id.String()
+		scope.Subscription = s.id.String()
 	}
-	return sc
+	return scope
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -18,7 +19,7 @@ func digestFor(t *testing.T, w *world, subscription string) (uuid.UUID, schemas.
 	if len(ids) != 1 {
 		t.Fatalf("%d deliveries, want one digest", len(ids))
 	}
-	e, err := w.Event(t.Context(), ids[0])
+	e, err := w.Log.Event(t.Context(), ids[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +57,7 @@ func manifestsOf(t *testing.T, w *world, id uuid.UUID, limit int) (all []schemas
 
 func TestDigests(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(o *Options) { o.Batch = 50 })
+	w := newWorld(t, func(o *options) { o.Batch = 50 })
 	w.manifests(t, 150)
 	digests := func(s *schemas.Subscription) { s.Config.Granularity = schemas.GranularityUpdate }
 	all := w.webhook(t, digests)
@@ -90,7 +91,7 @@ func TestDigests(t *testing.T) {
 			t.Errorf("%+v is not fixable", m)
 		}
 	}
-	e, err := w.Event(t.Context(), id)
+	e, err := w.Log.Event(t.Context(), id)
 	if x := e.Extensions(); err != nil || x["severityrank"] != int32(4) || x["fixable"] != true || x["added"] != int32(150) || x["updater"] != "osv/go" {
 		t.Errorf("attributes %v, %v", x, err)
 	}
@@ -100,7 +101,7 @@ func TestDigests(t *testing.T) {
 		}
 	}
 	// The digest of some is not everybody's.
-	page, err := w.List(t.Context(), EventQuery{Types: []string{schemas.TypeManifestsChanged}})
+	page, err := w.Log.List(t.Context(), eventlog.Query{Types: []string{schemas.TypeManifestsChanged}})
 	if err != nil || len(page.Items) != 1 {
 		t.Errorf("%d digests in the list, %v", len(page.Items), err)
 	}
@@ -112,7 +113,7 @@ func TestDigests(t *testing.T) {
 // TestFiltersOverDataOfAChange matches after the change has been committed.
 func TestFiltersOverDataOfAChange(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(o *Options) { o.Batch = 50 })
+	w := newWorld(t, func(o *options) { o.Batch = 50 })
 	w.manifests(t, 600)
 	filter := schemas.Filter{CEL: `fixable && data.added.exists(f, f.package.name.endsWith("4") && f.normalized_severity == "Critical")`}
 	events := w.webhook(t, nil, filter)
@@ -122,7 +123,7 @@ func TestFiltersOverDataOfAChange(t *testing.T) {
 	if n := w.count(t, `SELECT count(*) FROM tocsin.pending_match`); n != 3 {
 		t.Fatalf("%d pending, want 3", n)
 	}
-	if err := w.DeleteSubscription(t.Context(), "", gone.ID); err != nil {
+	if err := w.subs.Delete(t.Context(), "", gone.ID); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(w.owed.of(t, events.ID)); n != 0 {
@@ -168,7 +169,7 @@ func TestPendingEventsAreRenderedOnce(t *testing.T) {
 	w := newWorld(t)
 	w.manifests(t, 64)
 	counted := &counting{fewFindings: fewFindings{w.Pool}}
-	w.Renderer = counted
+	w.Log.Renderer = counted
 	var subs []schemas.Subscription
 	for i := range 20 {
 		subs = append(subs, w.webhook(t, nil, schemas.Filter{CEL: fmt.Sprintf(`fixable && data.counts.added > 0 && severityrank != %d`, i%6)}))
@@ -211,7 +212,7 @@ func TestClairNotifications(t *testing.T) {
 	}
 	quay := w.webhook(t, clair, exactly("fixable", "true"))
 	other := w.webhook(t, clair, exactly("fixable", "true"))
-	w.Renderer = removedToo{fewFindings{w.Pool}}
+	w.Log.Renderer = removedToo{fewFindings{w.Pool}}
 	w.mustChange(t, 1)
 	id, _ := digestFor(t, w, quay.ID)
 	otherID, _ := digestFor(t, w, other.ID)

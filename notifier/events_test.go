@@ -11,42 +11,44 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
 
 func TestListSelects(t *testing.T) {
 	t.Parallel()
 	now := time.Now().Add(-time.Hour).Truncate(time.Millisecond)
-	w := newWorld(t, func(o *Options) { o.Now = func() time.Time { return now } })
+	w := newWorld(t, func(o *options) { o.Now = func() time.Time { return now } })
 	w.manifests(t, 12)
 	w.mustChange(t, 1)
 	w.tx(t, func(tx pgx.Tx) error { return w.UpdateCompleted(t.Context(), tx, schemas.UpdateCompleted{Update: osv}) })
 	digest := "sha256:" + strings.Repeat("0", 63) + "4"
 	for _, tc := range []struct {
-		q EventQuery
+		q eventlog.Query
 		n int
 	}{
-		{EventQuery{}, 14},
-		{EventQuery{Types: []string{schemas.TypeUpdateCompleted, schemas.TypeManifestsChanged}}, 2},
-		{EventQuery{Subject: digest}, 1},
-		{EventQuery{Subject: "sha256:00"}, 0},
-		{EventQuery{Image: "registry/team1/*"}, 4},
-		{EventQuery{Image: "*:1?"}, 3},
-		{EventQuery{Image: "%"}, 0},
-		{EventQuery{Updater: "osv/go", MinRank: 5}, 3}, // two manifests and the digest
-		{EventQuery{Since: now.Add(time.Minute)}, 0},
-		{EventQuery{Since: now, Until: now.Add(time.Minute)}, 14},
-		{EventQuery{Until: now}, 0},
+		{eventlog.Query{}, 14},
+		{eventlog.Query{Types: []string{schemas.TypeUpdateCompleted, schemas.TypeManifestsChanged}}, 2},
+		{eventlog.Query{Subject: digest}, 1},
+		{eventlog.Query{Subject: "sha256:00"}, 0},
+		{eventlog.Query{Image: "registry/team1/*"}, 4},
+		{eventlog.Query{Image: "*:1?"}, 3},
+		{eventlog.Query{Image: "%"}, 0},
+		{eventlog.Query{Updater: "osv/go", MinRank: 5}, 3}, // two manifests and the digest
+		{eventlog.Query{Since: now.Add(time.Minute)}, 0},
+		{eventlog.Query{Since: now, Until: now.Add(time.Minute)}, 14},
+		{eventlog.Query{Until: now}, 0},
 	} {
-		page, err := w.List(t.Context(), tc.q)
+		page, err := w.Log.List(t.Context(), tc.q)
 		if err != nil || len(page.Items) != tc.n {
 			t.Errorf("%+v: %d events, %v, want %d", tc.q, len(page.Items), err, tc.n)
 		}
 	}
 	seen := map[string]bool{}
 	last := ""
-	for q := (EventQuery{Limit: 5}); ; {
-		page, err := w.List(t.Context(), q)
+	for q := (eventlog.Query{Limit: 5}); ; {
+		page, err := w.Log.List(t.Context(), q)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,10 +65,10 @@ func TestListSelects(t *testing.T) {
 	if len(seen) != 14 {
 		t.Errorf("%d events in pages", len(seen))
 	}
-	if _, err := w.List(t.Context(), EventQuery{Cursor: "x"}); err == nil {
+	if _, err := w.Log.List(t.Context(), eventlog.Query{Cursor: "x"}); err == nil {
 		t.Error("a nonsensical cursor was taken")
 	}
-	if _, err := w.Event(t.Context(), uuid.New()); !errors.Is(err, ErrNotFound) {
+	if _, err := w.Log.Event(t.Context(), uuid.New()); !errors.Is(err, problem.NotFound) {
 		t.Errorf("no such event: %v", err)
 	}
 }
@@ -75,7 +77,7 @@ func TestListSelects(t *testing.T) {
 func TestDataIsCut(t *testing.T) {
 	t.Parallel()
 	const limit = 64 << 10
-	w := newWorld(t, func(o *Options) { o.DataLimit = limit })
+	w := newWorld(t, func(o *options) { o.DataLimit = limit })
 	w.manifests(t, 1)
 	s := w.webhook(t, nil)
 	err := pgx.BeginFunc(t.Context(), w.Pool, func(tx pgx.Tx) error {
@@ -92,7 +94,7 @@ func TestDataIsCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := w.owed.of(t, s.ID)[0]
-	e, err := w.Event(t.Context(), id)
+	e, err := w.Log.Event(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +114,7 @@ func TestDataIsCut(t *testing.T) {
 	}
 	n := 0
 	for cursor := ""; ; {
-		page, err := w.Findings(t.Context(), id, "", cursor, 100)
+		page, err := w.Log.Findings(t.Context(), id, "", cursor, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,81 +131,24 @@ func TestDataIsCut(t *testing.T) {
 	if n != 230 {
 		t.Errorf("%d findings in pages", n)
 	}
-	if page, err := w.Findings(t.Context(), id, "removed", "", 0); err != nil || len(page.Items) != 0 {
+	if page, err := w.Log.Findings(t.Context(), id, "removed", "", 0); err != nil || len(page.Items) != 0 {
 		t.Errorf("removed: %+v, %v", page, err)
 	}
 	for _, bad := range []struct{ kind, cursor string }{{"x", ""}, {"", "-1"}, {"", "x"}} {
-		if _, err := w.Findings(t.Context(), id, bad.kind, bad.cursor, 0); err == nil {
+		if _, err := w.Log.Findings(t.Context(), id, bad.kind, bad.cursor, 0); err == nil {
 			t.Errorf("%+v: taken", bad)
 		}
 	}
-	again, err := w.Event(t.Context(), id)
+	again, err := w.Log.Event(t.Context(), id)
 	if err != nil || string(again.Data()) != string(e.Data()) {
 		t.Errorf("reads differently the second time (%v)", err)
-	}
-}
-
-func TestFitKeepsTheMostSevereOfAllLists(t *testing.T) {
-	t.Parallel()
-	f := func(severity string) schemas.Finding {
-		return schemas.Finding{ID: severity, NormalizedSeverity: severity, Description: strings.Repeat("x", 500)}
-	}
-	d := schemas.VulnerabilitiesChanged{
-		Added:   []schemas.Finding{f("Medium"), f("Low")},
-		Removed: []schemas.Finding{f("Critical"), f("Low")},
-		Revised: []schemas.RevisedFinding{{Finding: f("High")}, {Finding: f("Unknown")}},
-	}
-	whole, err := fit(d, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for limit := len(whole); limit > 900; limit -= 100 {
-		text, err := fit(d, limit)
-		if err != nil || len(text) > limit {
-			t.Fatalf("%d bytes over %d, %v", len(text), limit, err)
-		}
-		var got schemas.VulnerabilitiesChanged
-		if err := json.Unmarshal(text, &got); err != nil {
-			t.Fatal(err)
-		}
-		var kept []string
-		for _, x := range got.Removed {
-			kept = append(kept, x.ID)
-		}
-		for _, x := range got.Revised {
-			kept = append(kept, x.ID)
-		}
-		for _, x := range got.Added {
-			kept = append(kept, x.ID)
-		}
-		all := strings.Join(kept, " ")
-		if got.Truncated == (len(kept) == 6) {
-			t.Errorf("%d kept, truncated %t", len(kept), got.Truncated)
-		}
-		if len(kept) == 3 && all != "Critical High Medium" || len(kept) == 2 && all != "Critical High" {
-			t.Errorf("limit %d keeps %s", limit, all)
-		}
-	}
-}
-
-func TestFitShortensWhatWouldLeaveNoRoom(t *testing.T) {
-	t.Parallel()
-	text, err := fit(schemas.VulnerabilitiesChanged{Added: []schemas.Finding{
-		{ID: "one", NormalizedSeverity: "High", Description: strings.Repeat("ä", 100_000)}, {ID: "two", NormalizedSeverity: "Low"},
-	}}, 8<<10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got schemas.VulnerabilitiesChanged
-	if err := json.Unmarshal(text, &got); err != nil || len(got.Added) != 2 || !got.Truncated || !strings.HasSuffix(got.Added[0].Description, "ä…") {
-		t.Errorf("%d bytes, %d findings, %v", len(text), len(got.Added), err)
 	}
 }
 
 func TestSelectAndDryRun(t *testing.T) {
 	t.Parallel()
 	now := time.Now().Add(-3 * time.Hour)
-	w := newWorld(t, func(o *Options) { o.Now = func() time.Time { return now } })
+	w := newWorld(t, func(o *options) { o.Now = func() time.Time { return now } })
 	w.manifests(t, 30)
 	w.mustChange(t, 1)
 	noon := now.Add(time.Minute)
@@ -252,7 +197,7 @@ func TestSelectAndDryRun(t *testing.T) {
 		t.Error("a dry run of a broken filter")
 	}
 	for _, err := range w.Select(t.Context(), uuid.New(), time.Time{}, time.Time{}) {
-		if !errors.Is(err, ErrNotFound) {
+		if !errors.Is(err, problem.NotFound) {
 			t.Errorf("no such subscription: %v", err)
 		}
 	}
@@ -286,7 +231,7 @@ func TestSelectFindsTheDigestsOfASubscription(t *testing.T) {
 func TestPartitions(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 3, 1, 23, 0, 0, 0, time.UTC)
-	w := newWorld(t, func(o *Options) {
+	w := newWorld(t, func(o *options) {
 		o.Now = func() time.Time { return now }
 		o.Retention = 10 * 24 * time.Hour
 	})
@@ -296,10 +241,10 @@ func TestPartitions(t *testing.T) {
 		return w.count(t, `SELECT count(*) FROM pg_inherits WHERE inhparent = 'tocsin.event'::regclass`)
 	}
 	where := func(table string) int { return w.count(t, `SELECT count(*) FROM tocsin.`+table) }
-	if err := w.Partition(t.Context()); err != nil {
+	if err := w.Log.Partition(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Partition(t.Context()); err != nil { // again: nothing to do
+	if err := w.Log.Partition(t.Context()); err != nil { // again: nothing to do
 		t.Fatal(err)
 	}
 	if n := partitions(); n != 9 {
@@ -313,15 +258,15 @@ func TestPartitions(t *testing.T) {
 	if n := where("event_20260303"); n != 6 {
 		t.Errorf("%d events in the day's partition", n)
 	}
-	page, err := w.List(t.Context(), EventQuery{Types: []string{schemas.TypeVulnerabilitiesChanged}})
+	page, err := w.Log.List(t.Context(), eventlog.Query{Types: []string{schemas.TypeVulnerabilitiesChanged}})
 	if err != nil || len(page.Items) != 10 {
 		t.Fatalf("%d events, %v", len(page.Items), err)
 	}
 	now = now.Add(9*24*time.Hour - time.Minute)
-	if err := w.Partition(t.Context()); err != nil {
+	if err := w.Log.Partition(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	page, err = w.List(t.Context(), EventQuery{Types: []string{schemas.TypeVulnerabilitiesChanged}})
+	page, err = w.Log.List(t.Context(), eventlog.Query{Types: []string{schemas.TypeVulnerabilitiesChanged}})
 	if err != nil || len(page.Items) != 5 {
 		t.Errorf("%d events after ten days, %v", len(page.Items), err)
 	}
@@ -349,8 +294,8 @@ func TestPagesOfLargeEventsAreShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen, pages := map[string]bool{}, 0
-	for q := (EventQuery{Limit: 1000, Types: []string{schemas.TypeVulnerabilitiesChanged}}); ; pages++ {
-		page, err := w.List(t.Context(), q)
+	for q := (eventlog.Query{Limit: 1000, Types: []string{schemas.TypeVulnerabilitiesChanged}}); ; pages++ {
+		page, err := w.Log.List(t.Context(), q)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -374,7 +319,7 @@ func TestWritersDoNotMindPartitions(t *testing.T) {
 	stop, ended := make(chan struct{}), make(chan int)
 	// Readers never miss what there is.
 	w.tx(t, func(tx pgx.Tx) error { return w.UpdateCompleted(t.Context(), tx, schemas.UpdateCompleted{Update: osv}) })
-	page, err := w.List(t.Context(), EventQuery{})
+	page, err := w.Log.List(t.Context(), eventlog.Query{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,7 +334,7 @@ func TestWritersDoNotMindPartitions(t *testing.T) {
 					return
 				default:
 				}
-				if got, err := w.Events(t.Context(), first); err != nil || len(got) != 1 {
+				if got, err := w.Log.Events(t.Context(), first); err != nil || len(got) != 1 {
 					t.Errorf("a reader found %d events: %v", len(got), err)
 					return
 				}
@@ -418,7 +363,7 @@ func TestWritersDoNotMindPartitions(t *testing.T) {
 		}()
 	}
 	until(t, "a few events", func() bool { return w.count(t, `SELECT count(*) FROM tocsin.event`) > 10 })
-	if err := w.Partition(t.Context()); err != nil {
+	if err := w.Log.Partition(t.Context()); err != nil {
 		t.Error(err)
 	}
 	before := w.count(t, `SELECT count(*) FROM tocsin.event`)

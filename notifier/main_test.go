@@ -13,9 +13,13 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"tocsin.dev/tocsin/internal/postgres/postgrestest"
 	"tocsin.dev/tocsin/internal/secrets"
+	"tocsin.dev/tocsin/notifier/eventlog"
+	"tocsin.dev/tocsin/notifier/filter"
+	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -72,14 +76,26 @@ func (f fewFindings) RenderChanges(ctx context.Context, keys []schemas.ChangeKey
 	return out, nil
 }
 
-// world is a log on a database of its own.
+// world is a notifier with all its parts on a database of its own.
 type world struct {
-	*Log
+	*Notifier
+	Pool *pgxpool.Pool
+	subs *subscription.Store
 	owed owedTable
 	logs *bytes.Buffer
 }
 
-func newWorld(t testing.TB, change ...func(*Options)) *world {
+// options are those of all parts that tests change.
+type options struct {
+	eventlog.Options
+	Source, PublicURL string
+	Enqueuer          Enqueuer
+	Waker             Waker
+	Keyring           *secrets.Keyring
+	Batch             int
+}
+
+func newWorld(t testing.TB, change ...func(*options)) *world {
 	t.Helper()
 	pool := postgrestest.New(t)
 	if _, err := pool.Exec(t.Context(), `CREATE TABLE owed (event_id uuid, subscription_id uuid, UNIQUE (event_id, subscription_id))`); err != nil {
@@ -88,24 +104,48 @@ func newWorld(t testing.TB, change ...func(*Options)) *world {
 	return replica(t, pool, change...)
 }
 
-// replica is another log on the same database.
-func replica(t testing.TB, pool *pgxpool.Pool, change ...func(*Options)) *world {
+// replica is another notifier on the same database.
+func replica(t testing.TB, pool *pgxpool.Pool, change ...func(*options)) *world {
 	t.Helper()
 	keys, err := secrets.New(bytes.Repeat([]byte{7}, secrets.KeySize))
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{owed: owedTable{pool}, logs: &bytes.Buffer{}}
-	o := Options{
-		Pool: pool, Renderer: fewFindings{pool}, Enqueuer: w.owed, Keyring: keys, PublicURL: "https://tocsin.example",
-		Logger: slog.New(slog.NewTextHandler(w.logs, nil)), Poll: 20 * time.Millisecond,
+	w := &world{owed: owedTable{pool}, logs: &bytes.Buffer{}, Pool: pool}
+	o := options{
+		Options: eventlog.Options{
+			Pool: pool, Renderer: fewFindings{pool}, Logger: slog.New(slog.NewTextHandler(w.logs, nil)), Poll: 20 * time.Millisecond,
+			Registerer: prometheus.NewRegistry(),
+		},
+		Enqueuer: w.owed, Keyring: keys, PublicURL: "https://tocsin.example",
 	}
 	for _, c := range change {
 		c(&o)
 	}
-	if w.Log, err = New(o); err != nil {
-		t.Fatal(err)
+	fatal := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
+	filters, err := filter.NewCompiler(filter.Limits{})
+	fatal(err)
+	subs := subscription.Options{Pool: pool, Filters: filters, Keyring: o.Keyring, Logger: o.Logger}
+	if o.Waker != nil {
+		o.Options.Waker, subs.Waker = o.Waker, o.Waker
+	}
+	w.subs, err = subscription.New(subs)
+	fatal(err)
+	writer, err := eventlog.NewWriter(eventlog.WriterOptions{Pool: pool, Source: o.Source, PublicURL: o.PublicURL, Now: o.Now})
+	fatal(err)
+	announcer, err := NewAnnouncer(AnnouncerOptions{
+		Events: writer, Subscriptions: w.subs, Enqueuer: o.Enqueuer, Waker: o.Waker, Logger: o.Logger, Registerer: o.Registerer, Batch: o.Batch,
+	})
+	fatal(err)
+	log, err := eventlog.New(o.Options)
+	fatal(err)
+	w.Notifier, err = New(Options{Announcer: announcer, Log: log, Pool: pool, Poll: o.Poll})
+	fatal(err)
 	return w
 }
 
@@ -123,7 +163,7 @@ func (w *world) webhook(t testing.TB, change func(*schemas.Subscription), filter
 	if change != nil {
 		change(&spec)
 	}
-	s, _, err := w.CreateSubscription(t.Context(), "", spec)
+	s, _, err := w.subs.Create(t.Context(), "", spec)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,12 +6,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics count what the log does. They work unregistered too.
+// metrics count what is announced. They work unregistered too.
 type metrics struct {
 	events     *prometheus.CounterVec
 	deliveries prometheus.Counter
-	relayed    prometheus.Counter
-	relayFails prometheus.Counter
 	matching   prometheus.Histogram
 	uncompiled prometheus.Gauge
 }
@@ -24,12 +22,6 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		deliveries: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "tocsin_notifier_deliveries_total", Help: "Deliveries enqueued; those of transactions rolled back included.",
 		}),
-		relayed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tocsin_notifier_relayed_total", Help: "Events published on NATS.",
-		}),
-		relayFails: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "tocsin_notifier_relay_failures_total", Help: "Attempts to publish an event on NATS that failed.",
-		}),
 		matching: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "tocsin_notifier_announce_seconds", Help: "How long writing and matching the events of one announcement took.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 9),
@@ -39,10 +31,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.events, m.deliveries, m.relayed, m.relayFails, m.matching, m.uncompiled)
+		r.MustRegister(m.events, m.deliveries, m.matching, m.uncompiled)
 	}
 	return m
 }
 
-// since observes the time since start.
+// since observes how long an announcement took that began at start.
 func (m *metrics) since(start time.Time) { m.matching.Observe(time.Since(start).Seconds()) }

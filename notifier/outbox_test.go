@@ -12,20 +12,21 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
-	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/bus/bustest"
 	"tocsin.dev/tocsin/internal/secrets"
+	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
 
-var _ Publisher = (*bus.Bus)(nil)
+var _ eventlog.Publisher = (*bus.Bus)(nil)
 var _ Waker = (*bus.Bus)(nil)
 
 // flaky publishes on a real bus, but fails as told.
 type flaky struct {
-	Publisher
+	eventlog.Publisher
 	mu   sync.Mutex
 	fail func(n int) (before, after error)
 	n    int
@@ -105,7 +106,7 @@ func TestOutboxReachesTheStreamOnce(t *testing.T) {
 		}
 		return nil, nil
 	}}
-	with := func(o *Options) { o.Publisher, o.Waker = publisher, b }
+	with := func(o *options) { o.Publisher, o.Waker = publisher, b }
 	w := newWorld(t, with)
 	w.manifests(t, 400)
 	w.mustChange(t, 1)
@@ -142,7 +143,7 @@ func TestRunExchangesKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	s := w.webhook(t, nil)
-	fresh := replica(t, w.Pool, func(o *Options) {
+	fresh := replica(t, w.Pool, func(o *options) {
 		var err error
 		if o.Keyring, err = secrets.New(bytes.Repeat([]byte{8}, secrets.KeySize), bytes.Repeat([]byte{7}, secrets.KeySize)); err != nil {
 			t.Fatal(err)
@@ -152,13 +153,13 @@ func TestRunExchangesKeys(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	go func() { ended <- fresh.Run(ctx) }()
 	until(t, "the new key", func() bool {
-		return w.count(t, `SELECT count(*) FROM tocsin.secret WHERE key_id = $1`, fresh.Keyring.Primary()) == 1
+		return w.count(t, `SELECT count(*) FROM tocsin.secret WHERE key_id = $1`, fresh.subs.Keyring.Primary()) == 1
 	})
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	targets, err := fresh.Targets(t.Context(), []uuid.UUID{uuid.MustParse(s.ID)})
+	targets, err := fresh.subs.Targets(t.Context(), []uuid.UUID{uuid.MustParse(s.ID)})
 	if err != nil || targets[uuid.MustParse(s.ID)].SigningSecrets[0] != s.Secret {
 		t.Errorf("%v", err)
 	}
@@ -168,7 +169,8 @@ func TestRelayOutlivesTheServer(t *testing.T) {
 	t.Parallel()
 	s := bustest.NewServer(t)
 	b := s.Connect()
-	w := newWorld(t, func(o *Options) { o.Publisher, o.Waker = b, b })
+	registry := prometheus.NewRegistry()
+	w := newWorld(t, func(o *options) { o.Publisher, o.Waker, o.Registerer = b, b, registry })
 	ended := make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	go func() { ended <- w.Run(ctx) }()
@@ -182,11 +184,16 @@ func TestRelayOutlivesTheServer(t *testing.T) {
 	s.Stop()
 	emit()
 	until(t, "a failure", func() bool {
-		var m dto.Metric
-		if err := w.metrics.relayFails.Write(&m); err != nil {
+		families, err := registry.Gather()
+		if err != nil {
 			t.Fatal(err)
 		}
-		return m.GetCounter().GetValue() > 0
+		for _, f := range families {
+			if f.GetName() == "tocsin_notifier_relay_failures_total" {
+				return f.GetMetric()[0].GetCounter().GetValue() > 0
+			}
+		}
+		return false
 	})
 	s.Start()
 	until(t, "the second event", empty)

@@ -11,11 +11,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
-
-// renderBatch is how many events are rendered at a time.
-const renderBatch = 32
 
 const insertPending = `
 INSERT INTO tocsin.pending_match (subscription_id, change_id, after, until, update, attempts, reason, due_at)
@@ -28,28 +26,28 @@ SELECT s, @change, @after, @until, @update, @attempts::integer, @reason, now() +
 func (c *change) leaveForLater(ctx context.Context, tx pgx.Tx) error {
 	ids := slices.SortedFunc(maps.Keys(c.pending), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	return leaveForLater(ctx, tx, pgx.NamedArgs{
-		"subscriptions": ids, "change": c.id, "after": c.after, "until": c.until, "update": c.update,
+		"subscriptions": ids, "change": c.ID, "after": c.After, "until": c.Until, "update": c.update,
 	})
 }
 
-// leaveForLater notes which subscriptions have to see the record's data.
-func (r *record) leaveForLater(ctx context.Context, tx pgx.Tx, subs []uuid.UUID) error {
-	before, behind := neighbours(r.id)
+// leaveEventForLater notes which subscriptions have to see the data of one event.
+func leaveEventForLater(ctx context.Context, tx pgx.Tx, event uuid.UUID, subs []uuid.UUID) error {
+	before, behind := neighbours(event)
 	return leaveForLater(ctx, tx, pgx.NamedArgs{
 		"subscriptions": subs, "change": 0, "after": before, "until": behind, "update": nil,
 	})
 }
 
 func leaveForLater(ctx context.Context, tx pgx.Tx, args pgx.NamedArgs) error {
-	n := len(args["subscriptions"].([]uuid.UUID))
-	if n == 0 {
+	count := len(args["subscriptions"].([]uuid.UUID))
+	if count == 0 {
 		return nil
 	}
 	if _, ok := args["attempts"]; !ok {
 		args["attempts"], args["reason"] = 0, ""
 	}
 	if _, err := tx.Exec(ctx, insertPending, args); err != nil {
-		return fmt.Errorf("notifier: note %d subscriptions to be matched with the data: %w", n, err)
+		return fmt.Errorf("notifier: note %d subscriptions to be matched with the data: %w", count, err)
 	}
 	return nil
 }
@@ -95,7 +93,7 @@ WHERE id = ANY(@ids)`
 const deletePending = `DELETE FROM tocsin.pending_match WHERE id = @id`
 
 // pendingBatch is how many events are matched in one transaction.
-const pendingBatch = 8 * renderBatch
+const pendingBatch = 8 * eventlog.RenderBatch
 
 // pendingMatch is one row of pending_match.
 type pendingMatch struct {
@@ -111,9 +109,9 @@ type pendingMatch struct {
 
 // matchPending matches one batch of events with what is pending; false if
 // nothing is due. What it enqueues and how far it came are committed together.
-func (l *Log) matchPending(ctx context.Context) (worked bool, err error) {
+func (n *Notifier) matchPending(ctx context.Context) (worked bool, err error) {
 	var ids []int64
-	err = pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, n.Pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, takePending)
 		if err != nil {
 			return fmt.Errorf("take: %w", err)
@@ -131,7 +129,7 @@ func (l *Log) matchPending(ctx context.Context) (worked bool, err error) {
 			return nil
 		}
 		worked = true
-		return l.matchBatch(ctx, tx, pending)
+		return n.matchBatch(ctx, tx, pending)
 	})
 	if err == nil {
 		return worked, nil
@@ -140,49 +138,40 @@ func (l *Log) matchPending(ctx context.Context) (worked bool, err error) {
 	if ctx.Err() != nil || len(ids) == 0 {
 		return worked, err
 	}
-	if _, e := l.Pool.Exec(ctx, postponePending, pgx.NamedArgs{"ids": ids, "reason": err.Error()}); e != nil {
+	if _, e := n.Pool.Exec(ctx, postponePending, pgx.NamedArgs{"ids": ids, "reason": err.Error()}); e != nil {
 		err = errors.Join(err, e)
 	}
 	return worked, err
 }
 
-// wholeEvents reads what is pending: of a change, beside whose events others
-// may lie, or a single event, beside which nothing does.
-const wholeEvents = `
-SELECT ` + recordColumns + ` FROM tocsin.event
-WHERE id > @after AND id < @until
-  AND (@change::bigint = 0 OR (change_id = @change AND type = '` + schemas.TypeVulnerabilitiesChanged + `'))
-ORDER BY id LIMIT @limit`
-
 // matchBatch matches the next events with all of pending, which wait for the
 // same ones.
-func (l *Log) matchBatch(ctx context.Context, tx pgx.Tx, pending []*pendingMatch) error {
-	v, err := l.current(ctx, tx)
+func (n *Notifier) matchBatch(ctx context.Context, tx pgx.Tx, pending []*pendingMatch) error {
+	v, err := n.subscribers.current(ctx, tx)
 	if err != nil {
 		return err
 	}
 	first := pending[0]
-	args := pgx.NamedArgs{"change": first.changeID, "after": first.after, "until": first.until, "limit": pendingBatch}
-	batch, err := l.collect(ctx, tx, wholeEvents, args)
+	batch, err := n.Log.Between(ctx, tx, first.changeID, first.after, first.until, pendingBatch)
 	if err != nil {
-		return fmt.Errorf("read events: %w", err)
+		return err
 	}
 	more, last := len(batch) == pendingBatch, first.after
 	if more {
-		last = batch[len(batch)-1].id
+		last = batch[len(batch)-1].UUID
 	}
 	for _, p := range pending {
 		if s := v.subs[p.subscription]; s != nil && s.set != nil {
 			p.sub = s // else it was deleted or disabled meanwhile
 		}
 	}
-	for part := range slices.Chunk(batch, renderBatch) {
-		if err := l.matchPart(ctx, tx, part, pending); err != nil {
+	for part := range slices.Chunk(batch, eventlog.RenderBatch) {
+		if err := n.matchPart(ctx, tx, part, pending); err != nil {
 			return err
 		}
 	}
 	for _, p := range pending {
-		if err := l.enqueue(ctx, tx, p.owed); err != nil {
+		if err := n.enqueue(ctx, tx, p.owed); err != nil {
 			return err
 		}
 		if p.sub != nil && more {
@@ -193,7 +182,7 @@ func (l *Log) matchBatch(ctx context.Context, tx pgx.Tx, pending []*pendingMatch
 			continue
 		}
 		if p.sub != nil && p.digest != nil {
-			if err := l.finishDigest(ctx, tx, p); err != nil {
+			if err := n.finishDigest(ctx, tx, p); err != nil {
 				return err
 			}
 		}
@@ -207,24 +196,24 @@ func (l *Log) matchBatch(ctx context.Context, tx pgx.Tx, pending []*pendingMatch
 // matchPart renders the events that any of pending may want, and matches them.
 // One that can't be rendered is left for later by itself, for those who may
 // want it; where it is alone already, it is the error.
-func (l *Log) matchPart(ctx context.Context, tx pgx.Tx, part []*record, pending []*pendingMatch) error {
-	may := func(p *pendingMatch, r *record) bool {
+func (n *Notifier) matchPart(ctx context.Context, tx pgx.Tx, part []*eventlog.Record, pending []*pendingMatch) error {
+	may := func(p *pendingMatch, r *eventlog.Record) bool {
 		return p.sub != nil && p.sub.plan.Allows(&r.Event) && p.sub.set.MatchAttributes(ctx, &r.Event)
 	}
-	part = slices.DeleteFunc(part, func(r *record) bool {
+	part = slices.DeleteFunc(part, func(r *eventlog.Record) bool {
 		return !slices.ContainsFunc(pending, func(p *pendingMatch) bool { return may(p, r) })
 	})
-	unreadable, err := l.renderEach(ctx, part)
+	unreadable, err := n.Log.Render(ctx, part)
 	if err != nil {
 		return err
 	}
 	for _, r := range part {
-		if reason := unreadable[r.id]; reason != nil {
-			before, behind := neighbours(r.id)
+		if reason := unreadable[r.UUID]; reason != nil {
+			before, behind := neighbours(r.UUID)
 			if first := pending[0]; first.after == before && first.until == behind {
 				return reason
 			}
-			l.Logger.ErrorContext(ctx, "an event can't be rendered and is matched later", "event", r.ID, "reason", reason)
+			n.Logger.ErrorContext(ctx, "an event can't be rendered and is matched later", "event", r.ID, "reason", reason)
 			var subs []uuid.UUID
 			for _, p := range pending {
 				if may(p, r) {
@@ -242,13 +231,13 @@ func (l *Log) matchPart(ctx context.Context, tx pgx.Tx, part []*record, pending 
 		for _, p := range pending {
 			switch {
 			case !may(p, r) || !p.sub.set.Match(ctx, &r.Event):
-			case p.sub.digests != "" && r.rendered():
+			case p.sub.digests != "" && r.Rendered():
 				if p.digest == nil {
 					p.digest = &digest{}
 				}
 				p.digest.add(r)
 			default:
-				p.owed = append(p.owed, schemas.Owed{EventID: r.id, SubscriptionID: p.sub.id})
+				p.owed = append(p.owed, schemas.Owed{EventID: r.UUID, SubscriptionID: p.sub.id})
 			}
 		}
 		r.SetData(nil)
@@ -256,25 +245,14 @@ func (l *Log) matchPart(ctx context.Context, tx pgx.Tx, part []*record, pending 
 	return ctx.Err()
 }
 
-func (l *Log) finishDigest(ctx context.Context, tx pgx.Tx, p *pendingMatch) error {
-	r, err := p.digest.record(ctx, l, p.changeID, *p.update, p.sub.scope())
+func (n *Notifier) finishDigest(ctx context.Context, tx pgx.Tx, p *pendingMatch) error {
+	r, err := p.digest.record(ctx, n.Announcer.Events, p.changeID, *p.update, p.sub.scope())
 	if err != nil {
 		return err
 	}
-	if err := r.insert(ctx, tx); err != nil {
+	if err := r.Insert(ctx, tx); err != nil {
 		return err
 	}
-	l.metrics.events.WithLabelValues(r.Type).Inc()
-	return l.enqueue(ctx, tx, []schemas.Owed{{EventID: r.id, SubscriptionID: p.sub.id}})
-}
-
-// runPending matches what is pending until ctx ends.
-func (l *Log) runPending(ctx context.Context) {
-	l.every(ctx, WakeOutbox, func(ctx context.Context) (bool, error) {
-		worked, err := l.matchPending(ctx)
-		if worked && err == nil && l.Waker != nil {
-			l.Waker.Wake(WakeDelivery)
-		}
-		return worked, err
-	})
+	n.metrics.events.WithLabelValues(r.Type).Inc()
+	return n.enqueue(ctx, tx, []schemas.Owed{{EventID: r.UUID, SubscriptionID: p.sub.id}})
 }

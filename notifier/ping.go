@@ -2,41 +2,44 @@ package notifier
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
 
-// PingSubscription sends a test event to a subscription alone, whatever its
-// filters, and returns the event's id.
-func (l *Log) PingSubscription(ctx context.Context, owner, id string) (string, error) {
-	s, err := l.GetSubscription(ctx, owner, id)
+// Ping sends a test event to one subscription, whatever its filters, and returns
+// the event's id.
+func (n *Notifier) Ping(ctx context.Context, owner, id string) (string, error) {
+	s, err := n.Subscriptions.Get(ctx, owner, id)
 	if err != nil {
 		return "", err
 	}
 	if s.State == schemas.StateDisabled {
-		return "", fmt.Errorf("subscription %s is disabled; resume it first: %w", id, ErrConflict)
+		return "", problem.New(problem.Conflict, "subscription %s is disabled; resume it first", id)
 	}
-	r, err := l.newRecord(ctx, schemas.TypePing, "", schemas.Extensions{}, schemas.Ping{
+	r, err := n.Events.New(ctx, schemas.TypePing, "", schemas.Extensions{}, schemas.Ping{
 		Subscription: s.ID, Message: "This is a test. Had this been a vulnerability, you would know by now.",
 	})
 	if err != nil {
 		return "", err
 	}
-	r.scope = &scope{Subscription: s.ID}
-	err = pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
-		if err := r.insert(ctx, tx); err != nil {
+	r.Scope = &eventlog.Scope{Subscription: s.ID}
+	err = pgx.BeginFunc(ctx, n.Pool, func(tx pgx.Tx) error {
+		if err := r.Insert(ctx, tx); err != nil {
 			return err
 		}
-		return l.enqueue(ctx, tx, []schemas.Owed{{EventID: r.id, SubscriptionID: uuid.MustParse(s.ID)}})
+		return n.enqueue(ctx, tx, []schemas.Owed{{EventID: r.UUID, SubscriptionID: uuid.MustParse(s.ID)}})
 	})
 	if err != nil {
 		return "", err
 	}
-	l.metrics.events.WithLabelValues(r.Type).Inc()
-	l.wakeDelivery()
+	n.metrics.events.WithLabelValues(r.Type).Inc()
+	if n.Waker != nil {
+		n.Waker.Wake(wakeDelivery)
+	}
 	return r.ID, nil
 }

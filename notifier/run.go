@@ -1,95 +1,89 @@
 package notifier
 
 import (
+	"cmp"
 	"context"
-	"fmt"
-	"math/rand/v2"
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"tocsin.dev/tocsin/internal/poll"
+	"tocsin.dev/tocsin/notifier/eventlog"
 )
 
-// Run relays the outbox, matches what is pending and keeps the event log's
-// partitions, until ctx ends and all that has ended too. At its start it seals
-// again, with the keyring's first key, the secrets that another key sealed. Any
-// number of replicas may run. A failing database or NATS is logged and waited
-// out.
-func (l *Log) Run(ctx context.Context) error {
-	if l.Enqueuer == nil || l.Renderer == nil {
-		return fmt.Errorf("notifier: Run needs an Enqueuer and a Renderer")
+// Options is what a Notifier works with. Announcer and Log are needed.
+type Options struct {
+	*Announcer
+	Log  *eventlog.Log
+	Pool *pgxpool.Pool
+	Poll time.Duration // how often to look for work without a hint; default 2 s
+}
+
+// Notifier matches the filters that read the data of events, and answers what a
+// subscription has matched or would match. It is safe for concurrent use.
+type Notifier struct{ Options }
+
+// New returns a notifier; it starts nothing and does not touch the database.
+func New(o Options) (*Notifier, error) {
+	if o.Announcer == nil || o.Log == nil || o.Pool == nil {
+		return nil, errors.New("notifier: an announcer, an event log and a database pool are needed")
 	}
-	loops := []func(context.Context){l.runPartitions, l.runPending, l.warm, l.reseal}
-	if l.Publisher != nil {
-		loops = append(loops, l.runRelay)
+	o.Poll = cmp.Or(o.Poll, 2*time.Second)
+	return &Notifier{o}, nil
+}
+
+// Run matches what is pending and runs the event log, until ctx ends and all
+// that has ended too. At its start it seals again, with the keyring's first key,
+// the secrets that another key sealed. Any number of replicas may run. A
+// database or NATS that fails is logged and waited out.
+func (n *Notifier) Run(ctx context.Context) error {
+	var hints <-chan struct{}
+	if n.Waker != nil {
+		hints = n.Waker.OnWake(ctx, eventlog.WakeOutbox)
 	}
 	var wg sync.WaitGroup
-	for _, loop := range loops {
-		wg.Go(func() { loop(ctx) })
-	}
+	var err error
+	wg.Go(func() { err = n.Log.Run(ctx) })
+	wg.Go(func() { n.prepare(ctx) })
+	wg.Go(func() { n.reseal(ctx) })
+	wg.Go(func() {
+		poll.Loop{Hints: hints, Every: n.Poll, Logger: n.Logger}.Run(ctx, func(ctx context.Context) (bool, error) {
+			worked, err := n.matchPending(ctx)
+			if worked && err == nil && n.Waker != nil {
+				n.Waker.Wake(wakeDelivery)
+			}
+			return worked, err
+		})
+	})
 	wg.Wait()
-	return nil
+	return err
 }
 
-// warm compiles the subscriptions, and notes the public URL, before the first
-// event waits for it.
-func (l *Log) warm(ctx context.Context) {
-	_, err := l.current(ctx, l.Pool)
+// prepare compiles the subscriptions, and reads what new events need, before the
+// first event waits for it.
+func (n *Notifier) prepare(ctx context.Context) {
+	_, err := n.subscribers.current(ctx, n.Pool)
 	if err == nil {
-		_, err = l.eventBase(ctx)
+		err = n.Events.Prepare(ctx)
 	}
 	if err != nil && ctx.Err() == nil {
-		l.Logger.WarnContext(ctx, "the subscriptions and the public URL could not be read ahead", "reason", err)
+		n.Logger.WarnContext(ctx, "the subscriptions and the public URL could not be read ahead", "reason", err)
 	}
 }
 
-// reseal exchanges the key of old secrets, if it has been exchanged.
-func (l *Log) reseal(ctx context.Context) {
-	if l.Keyring == nil {
+// reseal seals secrets with the first key that another key sealed.
+func (n *Notifier) reseal(ctx context.Context) {
+	if n.Subscriptions.Keyring == nil {
 		return
 	}
-	n, err := l.Reseal(ctx)
+	count, err := n.Subscriptions.Reseal(ctx)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		l.Logger.ErrorContext(ctx, "some secrets are sealed with a key that is not there", "reason", err)
-	case n > 0:
-		l.Logger.InfoContext(ctx, "secrets were sealed again with the first key", "secrets", n)
-	}
-}
-
-// maxPause is the longest that a failing loop waits before it tries again.
-const maxPause = 30 * time.Second
-
-// every calls work until ctx ends: again at once while there is some, else at
-// a hint on subject or after Poll. Failures are logged and waited out.
-func (l *Log) every(ctx context.Context, subject string, work func(context.Context) (worked bool, err error)) {
-	var hints <-chan struct{}
-	if l.Waker != nil {
-		hints = l.Waker.OnWake(ctx, subject)
-	}
-	pause := l.Poll
-	for ctx.Err() == nil {
-		worked, err := work(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			l.Logger.WarnContext(ctx, "work failed and is tried again", "reason", err, "in", pause)
-			pause = min(2*pause, maxPause)
-		case worked:
-			pause = l.Poll
-			continue
-		default:
-			pause = l.Poll
-		}
-		timer := time.NewTimer(pause/2 + rand.N(pause))
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		case _, ok := <-hints:
-			if !ok {
-				hints = nil
-			}
-		}
-		timer.Stop()
+		n.Logger.ErrorContext(ctx, "some secrets are sealed with a key that is not configured", "reason", err)
+	case count > 0:
+		n.Logger.InfoContext(ctx, "secrets were sealed again with the first key", "secrets", count)
 	}
 }

@@ -13,7 +13,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/secrets"
+	"tocsin.dev/tocsin/notifier/eventlog"
+	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -27,7 +30,7 @@ func TestSubscriptionLife(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	ctx := t.Context()
-	s, created, err := w.CreateSubscription(ctx, "payments", schemas.Subscription{
+	s, created, err := w.subs.Create(ctx, "payments", schemas.Subscription{
 		Name: "n", Sink: "https://example.com/hook", SinkCredential: plain(), Labels: map[string]string{"a": "b"},
 		Filters: []schemas.Filter{{SQL: "fixable"}}, Config: schemas.SubscriptionConfig{Timeout: schemas.Duration(5 * time.Second)},
 	})
@@ -35,45 +38,45 @@ func TestSubscriptionLife(t *testing.T) {
 		t.Fatal(created, err)
 	}
 	if s.Protocol != schemas.ProtocolHTTP || s.Owner != "payments" || s.State != schemas.StateActive || s.Version != 1 ||
-		!strings.HasPrefix(s.Secret, "whsec_") || len(s.Secrets) != 1 || s.Secrets[0].Kind != KindHMAC || s.SinkCredential.Secret != "" {
+		!strings.HasPrefix(s.Secret, "whsec_") || len(s.Secrets) != 1 || s.Secrets[0].Kind != subscription.KindHMAC || s.SinkCredential.Secret != "" {
 		t.Errorf("created %+v", s)
 	}
 	made := s.Secret
-	s, err = w.GetSubscription(ctx, "payments", s.ID)
+	s, err = w.subs.Get(ctx, "payments", s.ID)
 	if err != nil || s.Secret != "" || s.SinkCredential.Identifier != "tocsin" || time.Duration(s.Config.Timeout) != 5*time.Second || s.Labels["a"] != "b" {
 		t.Errorf("read %+v, %v", s, err)
 	}
 
 	// Others do not see it.
 	for what, err := range map[string]error{
-		"get":    second(w.GetSubscription(ctx, "other", s.ID)),
-		"pause":  second(w.PauseSubscription(ctx, "other", s.ID)),
-		"put":    second(w.ReplaceSubscription(ctx, "other", s.ID, s)),
-		"rotate": second(w.RotateSecret(ctx, "other", s.ID, Rotation{})),
-		"ping":   second(w.PingSubscription(ctx, "other", s.ID)),
-		"delete": w.DeleteSubscription(ctx, "other", s.ID),
-		"bad id": second(w.GetSubscription(ctx, "payments", "../x")),
+		"get":    second(w.subs.Get(ctx, "other", s.ID)),
+		"pause":  second(w.subs.Pause(ctx, "other", s.ID)),
+		"put":    second(w.subs.Replace(ctx, "other", s.ID, s)),
+		"rotate": second(w.subs.Rotate(ctx, "other", s.ID, subscription.Rotation{})),
+		"ping":   second(w.Ping(ctx, "other", s.ID)),
+		"delete": w.subs.Delete(ctx, "other", s.ID),
+		"bad id": second(w.subs.Get(ctx, "payments", "../x")),
 	} {
-		if !errors.Is(err, ErrNotFound) {
+		if !errors.Is(err, problem.NotFound) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if page, err := w.ListSubscriptions(ctx, "other", "", 0); err != nil || len(page.Items) != 0 {
-		t.Errorf("another's list: %+v, %v", page, err)
+	if list, _, err := w.subs.List(ctx, "other", "", 0); err != nil || len(list) != 0 {
+		t.Errorf("another's list: %+v, %v", list, err)
 	}
 
 	// Replacing: versions, and secrets that the client never saw.
 	s.Name = "m"
-	next, err := w.ReplaceSubscription(ctx, "payments", s.ID, s)
+	next, err := w.subs.Replace(ctx, "payments", s.ID, s)
 	if err != nil || next.Name != "m" || next.Version != 2 {
 		t.Fatalf("%+v, %v", next, err)
 	}
-	if _, err := w.ReplaceSubscription(ctx, "payments", s.ID, s); !errors.Is(err, ErrConflict) {
+	if _, err := w.subs.Replace(ctx, "payments", s.ID, s); !errors.Is(err, problem.Conflict) {
 		t.Errorf("an old version: %v", err)
 	}
 	target := func() schemas.Target {
 		t.Helper()
-		all, err := w.Targets(ctx, []uuid.UUID{uuid.MustParse(s.ID), uuid.New()})
+		all, err := w.subs.Targets(ctx, []uuid.UUID{uuid.MustParse(s.ID), uuid.New()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,11 +87,11 @@ func TestSubscriptionLife(t *testing.T) {
 	}
 	moved := next
 	moved.Sink, moved.Version = "https://attacker.example/", 0
-	if _, err := w.ReplaceSubscription(ctx, "payments", s.ID, moved); err == nil || !strings.Contains(err.Error(), "given again") {
+	if _, err := w.subs.Replace(ctx, "payments", s.ID, moved); err == nil || !strings.Contains(err.Error(), "given again") {
 		t.Errorf("the password would have gone to another host: %v", err)
 	}
 	moved.SinkCredential = nil
-	if _, err := w.ReplaceSubscription(ctx, "payments", s.ID, moved); err != nil {
+	if _, err := w.subs.Replace(ctx, "payments", s.ID, moved); err != nil {
 		t.Error(err)
 	}
 	if got := target(); got.Credential != nil {
@@ -99,19 +102,19 @@ func TestSubscriptionLife(t *testing.T) {
 	for _, step := range []struct {
 		do    func(context.Context, string, string) (schemas.Subscription, error)
 		state string
-	}{{w.PauseSubscription, "paused"}, {w.PauseSubscription, "paused"}, {w.ResumeSubscription, "active"}, {w.ResumeSubscription, "active"}} {
+	}{{w.subs.Pause, "paused"}, {w.subs.Pause, "paused"}, {w.subs.Resume, "active"}, {w.subs.Resume, "active"}} {
 		got, err := step.do(ctx, "", s.ID)
 		if err != nil || got.State != step.state || got.Config.Paused != (step.state == "paused") {
 			t.Errorf("%+v, %v, want %s", got, err, step.state)
 		}
 	}
-	if err := w.DeleteSubscription(ctx, "payments", s.ID); err != nil {
+	if err := w.subs.Delete(ctx, "payments", s.ID); err != nil {
 		t.Fatal(err)
 	}
 	if got := target(); got.Subscription.ID != "" {
 		t.Error("a deleted subscription has a target")
 	}
-	if err := w.DeleteSubscription(ctx, "payments", s.ID); !errors.Is(err, ErrNotFound) {
+	if err := w.subs.Delete(ctx, "payments", s.ID); !errors.Is(err, problem.NotFound) {
 		t.Errorf("deleted twice: %v", err)
 	}
 	if n := w.count(t, `SELECT count(*) FROM tocsin.secret`); n != 0 {
@@ -131,7 +134,7 @@ func TestCreationIsIdempotent(t *testing.T) {
 	var mu sync.Mutex
 	for i := range ids {
 		wg.Go(func() {
-			s, created, err := w.CreateSubscription(t.Context(), "a", spec)
+			s, created, err := w.subs.Create(t.Context(), "a", spec)
 			if err != nil {
 				t.Error(err)
 				return
@@ -157,16 +160,16 @@ func TestCreationIsIdempotent(t *testing.T) {
 		t.Errorf("made %d", made)
 	}
 	spec.Sink = "https://example.com/other"
-	if _, _, err := w.CreateSubscription(t.Context(), "a", spec); !errors.Is(err, ErrConflict) {
+	if _, _, err := w.subs.Create(t.Context(), "a", spec); !errors.Is(err, problem.Conflict) {
 		t.Errorf("another object with the key: %v", err)
 	}
-	if _, created, err := w.CreateSubscription(t.Context(), "b", spec); err != nil || !created {
+	if _, created, err := w.subs.Create(t.Context(), "b", spec); err != nil || !created {
 		t.Errorf("another owner: %t, %v", created, err)
 	}
-	if err := w.DeleteSubscription(t.Context(), "a", ids[0]); err != nil {
+	if err := w.subs.Delete(t.Context(), "a", ids[0]); err != nil {
 		t.Fatal(err)
 	}
-	if _, created, err := w.CreateSubscription(t.Context(), "a", spec); err != nil || !created {
+	if _, created, err := w.subs.Create(t.Context(), "a", spec); err != nil || !created {
 		t.Errorf("the key of a deleted one: %t, %v", created, err)
 	}
 }
@@ -179,17 +182,17 @@ func TestListPages(t *testing.T) {
 	}
 	var names []string
 	for cursor := ""; ; {
-		page, err := w.ListSubscriptions(t.Context(), "", cursor, 3)
+		list, next, err := w.subs.List(t.Context(), "", cursor, 3)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range page.Items {
+		for _, s := range list {
 			names = append(names, s.Name)
 			if len(s.Secrets) != 1 {
 				t.Errorf("%s: %d secrets", s.Name, len(s.Secrets))
 			}
 		}
-		if cursor = page.Next; cursor == "" {
+		if cursor = next; cursor == "" {
 			break
 		}
 	}
@@ -208,13 +211,13 @@ func TestRotation(t *testing.T) {
 	}
 	id := uuid.MustParse(s.ID)
 	signing := func() []string {
-		all, err := w.Targets(ctx, []uuid.UUID{id})
+		all, err := w.subs.Targets(ctx, []uuid.UUID{id})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return all[id].SigningSecrets
 	}
-	rotated, err := w.RotateSecret(ctx, "", s.ID, Rotation{Kind: KindEd25519, Overlap: time.Hour})
+	rotated, err := w.subs.Rotate(ctx, "", s.ID, subscription.Rotation{Kind: subscription.KindEd25519, Overlap: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,23 +228,23 @@ func TestRotation(t *testing.T) {
 	if got := signing(); len(got) != 2 || got[0] != rotated.Secret || got[1] != aSecret {
 		t.Errorf("signs with %d secrets", len(got))
 	}
-	rotated, err = w.RotateSecret(ctx, "", s.ID, Rotation{})
+	rotated, err = w.subs.Rotate(ctx, "", s.ID, subscription.Rotation{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := signing(); len(got) != 1 || got[0] != rotated.Secret || len(rotated.Secrets) != 1 {
 		t.Errorf("without overlap it signs with %d secrets", len(got))
 	}
-	for range maxSecrets - 1 {
-		if _, err := w.RotateSecret(ctx, "", s.ID, Rotation{Overlap: time.Hour}); err != nil {
+	for range 8 - 1 {
+		if _, err := w.subs.Rotate(ctx, "", s.ID, subscription.Rotation{Overlap: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := w.RotateSecret(ctx, "", s.ID, Rotation{Overlap: time.Hour}); !errors.Is(err, ErrConflict) {
+	if _, err := w.subs.Rotate(ctx, "", s.ID, subscription.Rotation{Overlap: time.Hour}); !errors.Is(err, problem.Conflict) {
 		t.Errorf("too many: %v", err)
 	}
-	for _, r := range []Rotation{{Secret: "whsec_"}, {Kind: "v2"}, {Overlap: -1}, {Overlap: 31 * 24 * time.Hour}} {
-		if _, err := w.RotateSecret(ctx, "", s.ID, r); err == nil {
+	for _, r := range []subscription.Rotation{{Secret: "whsec_"}, {Kind: "v2"}, {Overlap: -1}, {Overlap: 31 * 24 * time.Hour}} {
+		if _, err := w.subs.Rotate(ctx, "", s.ID, r); err == nil {
 			t.Errorf("%+v: taken", r)
 		}
 	}
@@ -266,7 +269,7 @@ func TestSecretsAreSealed(t *testing.T) {
 			t.Errorf("in clear: %s", text)
 		}
 	}
-	got, err := w.GetSubscription(ctx, "", s.ID)
+	got, err := w.subs.Get(ctx, "", s.ID)
 	text, _ := json.Marshal(got)
 	if err != nil || bytes.Contains(text, []byte("hunter2")) || bytes.Contains(text, []byte(aSecret)) {
 		t.Errorf("on the wire: %s", text)
@@ -274,26 +277,26 @@ func TestSecretsAreSealed(t *testing.T) {
 
 	// Exchanging the key: the new one seals, both open, then the old one goes.
 	fresh := bytes.Repeat([]byte{8}, secrets.KeySize)
-	ring := func(keys ...[]byte) func(*Options) {
-		return func(o *Options) {
+	ring := func(keys ...[]byte) func(*options) {
+		return func(o *options) {
 			if o.Keyring, err = secrets.New(keys...); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	wrong := replica(t, w.Pool, ring(fresh))
-	targets, err := wrong.Targets(ctx, []uuid.UUID{id})
+	targets, err := wrong.subs.Targets(ctx, []uuid.UUID{id})
 	if tg := targets[id]; err != nil || tg.Subscription.State != schemas.StatePaused || !strings.Contains(tg.Subscription.Reason, "key") || len(tg.SigningSecrets) != 0 {
 		t.Errorf("without the key: %+v, %v", tg.Subscription, err)
 	}
-	if n, err := wrong.Reseal(ctx); err == nil {
+	if n, err := wrong.subs.Reseal(ctx); err == nil {
 		t.Errorf("resealed %d without the key", n)
 	}
 	both := replica(t, w.Pool, ring(fresh, bytes.Repeat([]byte{7}, secrets.KeySize)))
-	if n, err := both.Reseal(ctx); err != nil || n != 2 {
+	if n, err := both.subs.Reseal(ctx); err != nil || n != 2 {
 		t.Errorf("resealed %d, %v", n, err)
 	}
-	targets, err = wrong.Targets(ctx, []uuid.UUID{id})
+	targets, err = wrong.subs.Targets(ctx, []uuid.UUID{id})
 	if tg := targets[id]; err != nil || tg.Credential == nil || tg.Credential.Secret != "hunter2" || tg.SigningSecrets[0] != aSecret {
 		t.Errorf("with the new key alone: %+v, %v", tg.Subscription, err)
 	}
@@ -308,7 +311,7 @@ func TestPing(t *testing.T) {
 	ctx := t.Context()
 	one := w.webhook(t, nil, exactly("severity", "Critical"))
 	two := w.webhook(t, nil)
-	id, err := w.PingSubscription(ctx, "", one.ID)
+	id, err := w.Ping(ctx, "", one.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +321,7 @@ func TestPing(t *testing.T) {
 	if got := w.owed.of(t, two.ID); len(got) != 0 {
 		t.Errorf("another got it: %v", got)
 	}
-	e, err := w.Event(ctx, uuid.MustParse(id))
+	e, err := w.Log.Event(ctx, uuid.MustParse(id))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +329,7 @@ func TestPing(t *testing.T) {
 	if n := w.count(t, `SELECT count(*) FROM tocsin.outbox`); n != 0 {
 		t.Errorf("%d in the outbox", n)
 	}
-	if page, err := w.List(ctx, EventQuery{}); err != nil || len(page.Items) != 0 {
+	if page, err := w.Log.List(ctx, eventlog.Query{}); err != nil || len(page.Items) != 0 {
 		t.Errorf("%d in the list, %v", len(page.Items), err)
 	}
 }

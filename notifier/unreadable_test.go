@@ -10,10 +10,11 @@ import (
 
 	"tocsin.dev/tocsin/delivery"
 	"tocsin.dev/tocsin/internal/bus/bustest"
+	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
 
-var _ delivery.Unreadable = (*UnreadableError)(nil)
+var _ delivery.Unreadable = (*eventlog.UnreadableError)(nil)
 
 const (
 	breakEvents = `
@@ -27,15 +28,15 @@ WHERE id IN (SELECT id FROM tocsin.event WHERE type = '` + schemas.TypeVulnerabi
 func TestRelayPassesByWhatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	b := bustest.New(t)
-	w := newWorld(t, func(o *Options) { o.Publisher = b })
-	w.manifests(t, 2*relayBatch)
+	w := newWorld(t, func(o *options) { o.Publisher = b })
+	w.manifests(t, 2*eventlog.RenderBatch)
 	w.mustChange(t, 1)
-	const broken = relayBatch + 5
+	const broken = eventlog.RenderBatch + 5
 	if _, err := w.Pool.Exec(t.Context(), breakEvents, broken); err != nil {
 		t.Fatal(err)
 	}
 	// And one that is not there at all.
-	if _, err := w.Pool.Exec(t.Context(), `INSERT INTO tocsin.outbox (event_id) VALUES ($1)`, newID(w.Now())); err != nil {
+	if _, err := w.Pool.Exec(t.Context(), `INSERT INTO tocsin.outbox (event_id) VALUES ($1)`, uuid.Must(uuid.NewV7())); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -51,15 +52,15 @@ func TestRelayPassesByWhatCannotBeRead(t *testing.T) {
 	if n := w.count(t, `SELECT count(*) FROM tocsin.outbox WHERE attempts > 0 AND due_at > '-infinity' AND reason <> ''`); n != broken+1 {
 		t.Errorf("%d events put off with a reason, want %d", n, broken+1)
 	}
-	if got := len(published(t, b)); got != 2*relayBatch-broken+1 {
-		t.Errorf("%d events in the stream, want %d and the digest", got, 2*relayBatch-broken)
+	if got := len(published(t, b)); got != 2*eventlog.RenderBatch-broken+1 {
+		t.Errorf("%d events in the stream, want %d and the digest", got, 2*eventlog.RenderBatch-broken)
 	}
 	if _, err := w.Pool.Exec(t.Context(), mendEvents); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the mended to go out", func() bool { return w.count(t, `SELECT count(*) FROM tocsin.outbox`) == 1 })
-	if got := len(published(t, b)); got != 2*relayBatch+1 {
-		t.Errorf("%d events in the stream, want all %d and the digest", got, 2*relayBatch)
+	if got := len(published(t, b)); got != 2*eventlog.RenderBatch+1 {
+		t.Errorf("%d events in the stream, want all %d and the digest", got, 2*eventlog.RenderBatch)
 	}
 }
 
@@ -73,24 +74,24 @@ func TestEventsBesideOneThatCannotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	ids := w.changed(t)
-	events, err := w.Events(t.Context(), ids)
-	some, ok := errors.AsType[*UnreadableError](err)
+	events, err := w.Log.Events(t.Context(), ids)
+	some, ok := errors.AsType[*eventlog.UnreadableError](err)
 	if !ok || len(some.Unreadable()) != 1 || some.Unreadable()[ids[0]] == nil || !errors.Is(err, pgx.ErrNoRows) {
 		t.Errorf("%v, want the first event's reason", err)
 	}
 	if len(events) != 9 {
 		t.Errorf("%d events, want the 9 others", len(events))
 	}
-	if _, err := w.Event(t.Context(), ids[0]); err == nil {
+	if _, err := w.Log.Event(t.Context(), ids[0]); err == nil {
 		t.Error("the broken event was read")
 	}
-	page, err := w.List(t.Context(), EventQuery{Types: []string{schemas.TypeVulnerabilitiesChanged}})
+	page, err := w.Log.List(t.Context(), eventlog.Query{Types: []string{schemas.TypeVulnerabilitiesChanged}})
 	if err != nil || len(page.Items) != 9 {
 		t.Errorf("a list of %d (%v), want the 9 others", len(page.Items), err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if events, err := w.Events(ctx, ids); !errors.Is(err, context.Canceled) || events != nil {
+	if events, err := w.Log.Events(ctx, ids); !errors.Is(err, context.Canceled) || events != nil {
 		t.Errorf("%d events, %v; want none when asked no more", len(events), err)
 	}
 }

@@ -6,13 +6,16 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
-	"slices"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"tocsin.dev/tocsin/notifier/filter"
+	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -38,11 +41,19 @@ const changedSubscriptions = `
 SELECT id, stamp, state, spec, deleted_at IS NOT NULL, COALESCE(writer = pg_current_xact_id_if_assigned(), FALSE)
 FROM tocsin.subscription WHERE stamp > @stamp ORDER BY stamp`
 
-// current is the subscriptions as db sees them now, its own uncommitted
-// writes included. Where nothing has changed since the last look it costs one
-// look at an index.
-func (l *Log) current(ctx context.Context, db querier) (*view, error) {
-	known := l.view.Load()
+// subscribers keeps the compiled subscriptions. It is safe for concurrent use.
+type subscribers struct {
+	filters *filter.Compiler
+	log     *slog.Logger
+	broken  prometheus.Gauge
+	view    atomic.Pointer[view]
+}
+
+// current is the subscriptions as db sees them now, the uncommitted writes of
+// its own transaction included. If nothing has changed since the last call, it
+// costs one look at an index.
+func (x *subscribers) current(ctx context.Context, db querier) (*view, error) {
+	known := x.view.Load()
 	if known == nil {
 		known = &view{}
 	}
@@ -75,7 +86,7 @@ func (l *Log) current(ctx context.Context, db querier) (*view, error) {
 			delete(next.subs, id)
 			continue
 		}
-		next.subs[id] = l.stored(ctx, id, text, sets)
+		next.subs[id] = x.stored(ctx, id, text, sets)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("notifier: read subscriptions: %w", err)
@@ -88,12 +99,12 @@ func (l *Log) current(ctx context.Context, db querier) (*view, error) {
 		return next, nil // not committed: for this transaction alone
 	}
 	for {
-		have := l.view.Load()
+		have := x.view.Load()
 		if have != nil && have.stamp >= next.stamp {
 			return next, nil
 		}
-		if l.view.CompareAndSwap(have, next) {
-			l.metrics.uncompiled.Set(float64(next.broken()))
+		if x.view.CompareAndSwap(have, next) {
+			x.broken.Set(float64(next.broken()))
 			return next, nil
 		}
 	}
@@ -101,32 +112,27 @@ func (l *Log) current(ctx context.Context, db querier) (*view, error) {
 
 // stored compiles a subscription from its row. One that does not compile, as
 // when limits were lowered, is kept with no set and matches nothing.
-func (l *Log) stored(ctx context.Context, id uuid.UUID, text []byte, sets map[string]*filter.Set) *subscriber {
+func (x *subscribers) stored(ctx context.Context, id uuid.UUID, text []byte, sets map[string]*filter.Set) *subscriber {
 	var spec schemas.Subscription
 	if err := json.Unmarshal(text, &spec); err != nil {
-		l.Logger.ErrorContext(ctx, "a stored subscription can't be read and matches nothing", "subscription", id, "reason", err)
+		x.log.ErrorContext(ctx, "a stored subscription can't be read and matches nothing", "subscription", id, "reason", err)
 		return &subscriber{id: id}
 	}
-	s, problems := l.subscriber(id, spec, sets)
+	s, problems := x.compile(id, spec, sets)
 	if problems != nil {
-		l.Logger.ErrorContext(ctx, "a stored subscription's filters do not compile and match nothing",
+		x.log.ErrorContext(ctx, "a stored subscription's filters do not compile and match nothing",
 			"subscription", id, "pointer", problems[0].Pointer, "reason", problems[0].Detail)
 		return &subscriber{id: id, spec: spec}
 	}
 	return s
 }
 
-// subscriber compiles a subscription; it is nil if its filters do not compile.
+// compile compiles a subscription; it is nil if its filters do not compile.
 // sets, if not nil, has sets that were compiled before, by what they ask for.
-func (l *Log) subscriber(id uuid.UUID, spec schemas.Subscription, sets map[string]*filter.Set) (*subscriber, []filter.Problem) {
+func (x *subscribers) compile(id uuid.UUID, spec schemas.Subscription, sets map[string]*filter.Set) (*subscriber, []filter.Problem) {
 	s := &subscriber{id: id, spec: spec, asks: asks(spec)}
 	if s.set = sets[s.asks]; s.set == nil {
-		filters := spec.Filters
-		if spec.Source != "" {
-			// Last, so that the others keep their pointers.
-			filters = append(slices.Clone(filters), schemas.Filter{Exact: map[string]string{"source": spec.Source}})
-		}
-		set, problems := l.compiler.Compile(filters)
+		set, problems := x.filters.Compile(subscription.Filters(spec))
 		if problems != nil {
 			return nil, problems
 		}
@@ -134,11 +140,24 @@ func (l *Log) subscriber(id uuid.UUID, spec schemas.Subscription, sets map[strin
 			sets[s.asks] = set
 		}
 	}
+	s.settle()
+	return s, nil
+}
+
+// compiled is a subscriber whose filters were compiled before.
+func compiled(spec schemas.Subscription, set *filter.Set) *subscriber {
+	id, _ := uuid.Parse(spec.ID)
+	s := &subscriber{id: id, spec: spec, asks: asks(spec), set: set}
+	s.settle()
+	return s
+}
+
+// settle works out what follows from the filters and the configuration.
+func (s *subscriber) settle() {
 	s.plan = s.set.Plan()
 	if s.wantsDigests() {
 		s.digests = s.group()
 	}
-	return s, nil
 }
 
 // asks names what a subscription asks for, "" for everything.

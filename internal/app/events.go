@@ -2,9 +2,7 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
@@ -13,18 +11,23 @@ import (
 	"tocsin.dev/tocsin/internal/httpapi"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/notifier"
+	"tocsin.dev/tocsin/notifier/eventlog"
+	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
 )
 
 // events answers httpapi.Events with the event log.
-type events struct{ log *notifier.Log }
+type events struct {
+	log      *eventlog.Log
+	notifier *notifier.Notifier // for digests
+}
 
 func (s events) List(ctx context.Context, q v1.EventQuery) (v1.Page[cloudevents.Event], error) {
-	page, err := s.log.List(ctx, notifier.EventQuery{
+	page, err := s.log.List(ctx, eventlog.Query{
 		Types: q.Types, Subject: q.Subject, Image: q.Image, Updater: q.Updater, MinRank: q.MinRank,
 		Since: q.Since, Until: q.Until, Cursor: q.Cursor, Limit: q.Limit,
 	})
-	return v1.Page[cloudevents.Event](page), notifierError(err)
+	return v1.Page[cloudevents.Event](page), err
 }
 
 func (s events) Get(ctx context.Context, id string) (cloudevents.Event, error) {
@@ -32,8 +35,7 @@ func (s events) Get(ctx context.Context, id string) (cloudevents.Event, error) {
 	if err != nil {
 		return cloudevents.Event{}, err
 	}
-	e, err := s.log.Event(ctx, u)
-	return e, notifierError(err)
+	return s.log.Event(ctx, u)
 }
 
 func (s events) Findings(ctx context.Context, id, kind string, p v1.Paging) (v1.Page[v1.EventFinding], error) {
@@ -46,7 +48,7 @@ func (s events) Findings(ctx context.Context, id, kind string, p v1.Paging) (v1.
 	for i, f := range found.Items {
 		page.Items[i] = v1.EventFinding{Kind: f.Kind, Finding: f.Finding}
 	}
-	return page, notifierError(err)
+	return page, err
 }
 
 func (s events) Manifests(ctx context.Context, id string, p v1.Paging) (v1.Page[schemas.ChangedManifest], error) {
@@ -54,8 +56,8 @@ func (s events) Manifests(ctx context.Context, id string, p v1.Paging) (v1.Page[
 	if err != nil {
 		return v1.Page[schemas.ChangedManifest]{}, err
 	}
-	page, err := s.log.Manifests(ctx, u, p.Cursor, p.Limit)
-	return v1.Page[schemas.ChangedManifest](page), notifierError(err)
+	page, err := s.notifier.Manifests(ctx, u, p.Cursor, p.Limit)
+	return v1.Page[schemas.ChangedManifest](page), err
 }
 
 func eventID(id string) (uuid.UUID, error) {
@@ -66,97 +68,53 @@ func eventID(id string) (uuid.UUID, error) {
 	return u, nil
 }
 
-// notifierError turns the notifier's errors into those the API knows.
-func notifierError(err error) error {
-	if err == nil {
-		return nil
-	}
-	if e, ok := errors.AsType[*notifier.Error](err); ok {
-		var fields []error
-		for _, f := range e.Fields {
-			message := f.Detail
-			if f.Hint != "" {
-				message += " (" + f.Hint + ")"
-			}
-			fields = append(fields, &httpapi.FieldError{Field: fieldPath(f.Pointer), Message: message})
-		}
-		return errors.Join(fields...)
-	}
-	switch {
-	case errors.Is(err, notifier.ErrNotFound):
-		return refused(httpapi.ErrNotFound, err)
-	case errors.Is(err, notifier.ErrConflict):
-		return refused(httpapi.ErrConflict, err)
-	}
-	return err
-}
-
-// fieldPath writes a JSON pointer as the API writes paths: "/filters/0/sql"
-// becomes "filters[0].sql".
-func fieldPath(pointer string) string {
-	var b strings.Builder
-	for part := range strings.SplitSeq(strings.TrimPrefix(pointer, "/"), "/") {
-		part = strings.NewReplacer("~1", "/", "~0", "~").Replace(part)
-		switch {
-		case part != "" && strings.Trim(part, "0123456789") == "":
-			b.WriteString("[" + part + "]")
-		case b.Len() > 0:
-			b.WriteString("." + part)
-		default:
-			b.WriteString(part)
-		}
-	}
-	return b.String()
-}
-
 // subscriptions answers httpapi.Subscriptions with the notifier.
-type subscriptions struct{ log *notifier.Log }
+type subscriptions struct {
+	store    *subscription.Store
+	notifier *notifier.Notifier
+}
 
 func (s subscriptions) List(ctx context.Context, owner string, p v1.Paging) (v1.Page[schemas.Subscription], error) {
-	page, err := s.log.ListSubscriptions(ctx, owner, p.Cursor, p.Limit)
-	return v1.Page[schemas.Subscription](page), notifierError(err)
+	list, next, err := s.store.List(ctx, owner, p.Cursor, p.Limit)
+	if list == nil {
+		list = []schemas.Subscription{}
+	}
+	return v1.Page[schemas.Subscription]{Items: list, Next: next}, err
 }
 
 func (s subscriptions) Get(ctx context.Context, owner, id string) (schemas.Subscription, error) {
-	sub, err := s.log.GetSubscription(ctx, owner, id)
-	return sub, notifierError(err)
+	return s.store.Get(ctx, owner, id)
 }
 
 func (s subscriptions) Create(ctx context.Context, owner string, spec schemas.Subscription) (schemas.Subscription, bool, error) {
-	sub, created, err := s.log.CreateSubscription(ctx, owner, spec)
-	return sub, created, notifierError(err)
+	return s.store.Create(ctx, owner, spec)
 }
 
 func (s subscriptions) Replace(ctx context.Context, owner, id string, spec schemas.Subscription) (schemas.Subscription, error) {
-	sub, err := s.log.ReplaceSubscription(ctx, owner, id, spec)
-	return sub, notifierError(err)
+	return s.store.Replace(ctx, owner, id, spec)
 }
 
 func (s subscriptions) Delete(ctx context.Context, owner, id string) error {
-	return notifierError(s.log.DeleteSubscription(ctx, owner, id))
+	return s.store.Delete(ctx, owner, id)
 }
 
 func (s subscriptions) Pause(ctx context.Context, owner, id string) (schemas.Subscription, error) {
-	sub, err := s.log.PauseSubscription(ctx, owner, id)
-	return sub, notifierError(err)
+	return s.store.Pause(ctx, owner, id)
 }
 
 func (s subscriptions) Resume(ctx context.Context, owner, id string) (schemas.Subscription, error) {
-	sub, err := s.log.ResumeSubscription(ctx, owner, id)
-	return sub, notifierError(err)
+	return s.store.Resume(ctx, owner, id)
 }
 
 func (s subscriptions) Test(ctx context.Context, owner, id string) (string, error) {
-	event, err := s.log.PingSubscription(ctx, owner, id)
-	return event, notifierError(err)
+	return s.notifier.Ping(ctx, owner, id)
 }
 
 func (s subscriptions) Rotate(ctx context.Context, owner, id string, r v1.RotateRequest) (schemas.Subscription, error) {
-	sub, err := s.log.RotateSecret(ctx, owner, id, notifier.Rotation{Secret: r.Secret, Overlap: time.Duration(r.Overlap) * time.Second})
-	return sub, notifierError(err)
+	return s.store.Rotate(ctx, owner, id, subscription.Rotation{Secret: r.Secret, Overlap: time.Duration(r.Overlap) * time.Second})
 }
 
 func (s subscriptions) DryRun(ctx context.Context, spec schemas.Subscription, n int) (v1.DryRun, error) {
-	d, err := s.log.DryRun(ctx, spec, n)
-	return v1.DryRun{Events: d.Events, Matched: d.Matched, Sample: d.Sample}, notifierError(err)
+	d, err := s.notifier.DryRun(ctx, spec, n)
+	return v1.DryRun{Events: d.Events, Matched: d.Matched, Sample: d.Sample}, err
 }

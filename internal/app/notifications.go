@@ -9,11 +9,12 @@ import (
 	"github.com/google/uuid"
 
 	"tocsin.dev/tocsin/internal/clairapi"
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/notifier"
 )
 
 // notifications answers clairapi.Notifications with the notifier's digests.
-type notifications struct{ log *notifier.Log }
+type notifications struct{ log *notifier.Notifier }
 
 func (s notifications) Page(ctx context.Context, id, after uuid.UUID, limit int) ([]clairapi.Notification, error) {
 	next := ""
@@ -38,7 +39,7 @@ func (s notifications) Page(ctx context.Context, id, after uuid.UUID, limit int)
 
 func (s notifications) Delete(ctx context.Context, id uuid.UUID) error {
 	err := s.log.DeleteNotification(ctx, id)
-	if errors.Is(err, notifier.ErrNotFound) {
+	if errors.Is(err, problem.NotFound) {
 		return refused(clairapi.ErrNotFound, err)
 	}
 	return err

@@ -1,13 +1,7 @@
 package app
 
-import (
-	"strings"
-
-	"tocsin.dev/tocsin/notifier"
-)
-
-// refusal is a domain's error that an API knows by its kind. It reads as the
-// domain wrote it: the API says the kind by itself.
+// refusal is an error that an API knows by its kind. It reads as the package
+// wrote it that returned it.
 type refusal struct {
 	kind, err error
 }
@@ -15,7 +9,7 @@ type refusal struct {
 func refused(kind, err error) error { return &refusal{kind, err} }
 
 func (r *refusal) Error() string {
-	return strings.TrimSuffix(r.err.Error(), ": "+notifier.ErrConflict.Error())
+	return r.err.Error()
 }
 
 func (r *refusal) Unwrap() []error { return []error{r.kind, r.err} }

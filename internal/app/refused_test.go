@@ -2,12 +2,11 @@ package app
 
 import (
 	"errors"
-	"fmt"
 	"testing"
 
 	"tocsin.dev/tocsin/indexer"
 	"tocsin.dev/tocsin/internal/httpapi"
-	"tocsin.dev/tocsin/notifier"
+	"tocsin.dev/tocsin/internal/problem"
 )
 
 func TestRefusalsSayTheirKindOnce(t *testing.T) {
@@ -16,9 +15,9 @@ func TestRefusalsSayTheirKindOnce(t *testing.T) {
 		err, kind, cause error
 		want             string
 	}{
-		{notifierError(fmt.Errorf("subscription 1 is disabled; resume it first: %w", notifier.ErrConflict)), httpapi.ErrConflict, notifier.ErrConflict,
+		{problem.New(problem.Conflict, "subscription 1 is disabled; resume it first"), httpapi.ErrConflict, problem.Conflict,
 			"subscription 1 is disabled; resume it first"},
-		{notifierError(fmt.Errorf("subscription 1: %w", notifier.ErrNotFound)), httpapi.ErrNotFound, notifier.ErrNotFound, "subscription 1: not found"},
+		{problem.New(problem.NotFound, "subscription 1: not found"), httpapi.ErrNotFound, problem.NotFound, "subscription 1: not found"},
 		{indexerError(indexer.ErrNotFound), httpapi.ErrNotFound, indexer.ErrNotFound, "no such manifest"},
 	} {
 		if tc.err.Error() != tc.want || !errors.Is(tc.err, tc.kind) || !errors.Is(tc.err, tc.cause) {

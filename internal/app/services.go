@@ -29,23 +29,30 @@ import (
 	"tocsin.dev/tocsin/internal/config"
 	"tocsin.dev/tocsin/internal/httpapi"
 	"tocsin.dev/tocsin/internal/jobs"
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/safehttp"
 	"tocsin.dev/tocsin/internal/secrets"
 	"tocsin.dev/tocsin/matcher"
 	"tocsin.dev/tocsin/notifier"
+	"tocsin.dev/tocsin/notifier/eventlog"
+	"tocsin.dev/tocsin/notifier/filter"
+	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
 	"tocsin.dev/tocsin/updater"
 )
 
 // services are the five roles, wired to one another.
 type services struct {
-	indexer  *indexer.Indexer
-	updater  *updater.Service
-	matcher  *matcher.Engine
-	notifier *notifier.Log
-	delivery *delivery.Queue
-	tokens   *access.Store
-	api      http.Handler
+	indexer       *indexer.Indexer
+	updater       *updater.Service
+	matcher       *matcher.Engine
+	subscriptions *subscription.Store
+	announcer     *notifier.Announcer
+	events        *eventlog.Log
+	notifier      *notifier.Notifier
+	delivery      *delivery.Queue
+	tokens        *access.Store
+	api           http.Handler
 }
 
 // run is the loop of a role.
@@ -62,7 +69,7 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 	if err != nil {
 		return nil, err
 	}
-	if s.notifier, err = a.newNotifier(pool, b, keyring); err != nil {
+	if err = a.newAnnouncer(s, pool, b, keyring); err != nil {
 		return nil, fmt.Errorf("notifier: %w", err)
 	}
 	queue := a.newJobs(pool, b, func(ctx context.Context, tx pgx.Tx, job jobs.Job) error {
@@ -76,18 +83,20 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 	}
 	store := postgres.NewMatcherStore(pool)
 	record := new(recorder)
-	if s.indexer, err = a.newIndexer(ctx, pool, b, queue, keyring, uploads, record, s.notifier); err != nil {
+	if s.indexer, err = a.newIndexer(ctx, pool, b, queue, keyring, uploads, record, s.announcer); err != nil {
 		return nil, fmt.Errorf("indexer: %w", err)
 	}
-	if s.matcher, err = a.newMatcher(ctx, pool, b, store, s.indexer, s.notifier); err != nil {
+	if s.matcher, err = a.newMatcher(ctx, pool, b, store, s.indexer, s.announcer); err != nil {
 		return nil, err
 	}
 	record.engine = s.matcher
-	if s.updater, err = a.newUpdater(pool, b, queue, s.notifier); err != nil {
+	if s.updater, err = a.newUpdater(pool, b, queue, s.announcer); err != nil {
 		return nil, fmt.Errorf("updaters: %w", err)
 	}
-	s.delivery = a.newDelivery(pool, b, s.notifier)
-	s.notifier.Use(s.matcher, s.delivery)
+	if err = a.newNotifier(s, pool, b); err != nil {
+		return nil, fmt.Errorf("notifier: %w", err)
+	}
+	s.delivery = a.newDelivery(pool, b, s)
 	s.api, err = a.newAPI(pool, b, s, queue, uploads, store)
 	return s, err
 }
@@ -99,7 +108,7 @@ func (s *services) jobFailed(ctx context.Context, tx pgx.Tx, job jobs.Job) error
 	case job.Kind == indexer.JobKind:
 		return s.indexer.JobFailed(ctx, tx, job)
 	case job.Rejected:
-		return s.notifier.JobRejected(ctx, tx, rejection(job))
+		return s.announcer.JobRejected(ctx, tx, rejection(job))
 	}
 	return nil
 }
@@ -133,13 +142,42 @@ func (a *App) keyring() (*secrets.Keyring, error) {
 	return secrets.New(keys...)
 }
 
-func (a *App) newNotifier(pool *pgxpool.Pool, b *bus.Bus, keyring *secrets.Keyring) (*notifier.Log, error) {
+// newAnnouncer makes what the other roles announce with: the subscriptions and
+// the writing side of the event log.
+func (a *App) newAnnouncer(s *services, pool *pgxpool.Pool, b *bus.Bus, keyring *secrets.Keyring) error {
 	a.notePublicURL()
-	n := a.config.Notifier
-	return notifier.New(notifier.Options{
-		Pool: pool, Publisher: b, Waker: b, Keyring: keyring, Logger: a.log.With("role", "notifier"), Registerer: a.registry, Now: time.Now,
-		CheckSink: a.checkSink, Source: n.Source, PublicURL: a.publicURL(), Retention: n.Retention.Std(), DataLimit: int(n.EventSize),
+	log := a.log.With("role", "notifier")
+	filters, err := filter.NewCompiler(filter.Limits{})
+	if err != nil {
+		return err
+	}
+	if s.subscriptions, err = subscription.New(subscription.Options{
+		Pool: pool, Filters: filters, Keyring: keyring, Waker: b, Logger: log, CheckSink: a.checkSink,
+	}); err != nil {
+		return err
+	}
+	writer, err := eventlog.NewWriter(eventlog.WriterOptions{Pool: pool, Source: a.config.Notifier.Source, PublicURL: a.publicURL(), Now: time.Now})
+	if err != nil {
+		return err
+	}
+	s.announcer, err = notifier.NewAnnouncer(notifier.AnnouncerOptions{
+		Events: writer, Subscriptions: s.subscriptions, Waker: b, Logger: log, Registerer: a.registry,
+		Enqueuer: delivery.New(pool, delivery.Options{Logger: a.log}), // enqueues only; the role is made later
 	})
+	return err
+}
+
+// newNotifier makes the reading side, which needs the matcher to render events.
+func (a *App) newNotifier(s *services, pool *pgxpool.Pool, b *bus.Bus) (err error) {
+	n := a.config.Notifier
+	if s.events, err = eventlog.New(eventlog.Options{
+		Pool: pool, Renderer: s.matcher, Publisher: b, Waker: b, Logger: a.log.With("role", "notifier"), Registerer: a.registry, Now: time.Now,
+		Retention: n.Retention.Std(), DataLimit: int(n.EventSize),
+	}); err != nil {
+		return err
+	}
+	s.notifier, err = notifier.New(notifier.Options{Announcer: s.announcer, Log: s.events, Pool: pool})
+	return err
 }
 
 // deliveryGuard decides which addresses deliveries may go to.
@@ -156,9 +194,9 @@ func (a *App) checkSink(rawURL string) error {
 	}
 	err = a.deliveryGuard().CheckHost(u.Hostname())
 	if blocked, ok := errors.AsType[*safehttp.BlockedError](err); ok {
-		return notifier.FieldError{
-			Detail: fmt.Sprintf("would never be called: %v is %s", blocked.Addr, blocked.Why),
-			Hint:   fmt.Sprintf("to permit it, add its network to %s or TOCSIN_DELIVERY_ALLOW_NETWORKS of the server", blocked.Key),
+		return problem.Field{
+			Message: fmt.Sprintf("would never be called: %v is %s", blocked.Addr, blocked.Why),
+			Hint:    fmt.Sprintf("to permit it, add its network to %s or TOCSIN_DELIVERY_ALLOW_NETWORKS of the server", blocked.Key),
 		}
 	}
 	if e, ok := errors.AsType[*safehttp.URLError](err); ok {
@@ -193,7 +231,7 @@ func (a *App) newIndexer(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, qu
 	})
 }
 
-func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, store *postgres.MatcherStore, ix *indexer.Indexer, log *notifier.Log) (*matcher.Engine, error) {
+func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, store *postgres.MatcherStore, ix *indexer.Indexer, announcer *notifier.Announcer) (*matcher.Engine, error) {
 	c := a.config.Matcher
 	configs := map[string]driver.MatcherConfigUnmarshaler{}
 	for name, decode := range decoders(c.Config) {
@@ -204,14 +242,14 @@ func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, st
 		names = c.Names
 	}
 	return matcher.New(ctx, matcher.Options{
-		Pool: pool, Store: store, Reports: ix, Announcer: log, MatcherNames: names, MatcherConfigs: configs,
+		Pool: pool, Store: store, Reports: ix, Announcer: announcer, MatcherNames: names, MatcherConfigs: configs,
 		EPSSThreshold: c.EPSSThreshold, Retention: c.Retention, History: a.config.Notifier.Retention.Std() + 48*time.Hour,
-		Wake: b, Committed: log.Committed, Logger: a.log.With("role", "matcher"), Registry: a.registry,
+		Wake: b, Committed: announcer.Committed, Logger: a.log.With("role", "matcher"), Registry: a.registry,
 	})
 }
 
-func (a *App) newUpdater(pool *pgxpool.Pool, b *bus.Bus, queue *jobs.Store, log *notifier.Log) (*updater.Service, error) {
-	return updater.New(pool, &updater.Dependencies{Queue: queue, Intake: b, Waker: b, Announcer: log}, UpdaterConfig(a.config),
+func (a *App) newUpdater(pool *pgxpool.Pool, b *bus.Bus, queue *jobs.Store, announcer *notifier.Announcer) (*updater.Service, error) {
+	return updater.New(pool, &updater.Dependencies{Queue: queue, Intake: b, Waker: b, Announcer: announcer}, UpdaterConfig(a.config),
 		updater.WithLogger(a.log.With("role", "updater")), updater.WithUpdateLock(matcher.UpdateLockKey), updater.WithUserAgent(a.userAgent()), updater.WithRegisterer(a.registry))
 }
 
@@ -228,11 +266,11 @@ func UpdaterConfig(c config.Config) updater.Config {
 	}
 }
 
-func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, log *notifier.Log) *delivery.Queue {
+func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, s *services) *delivery.Queue {
 	c := a.config.Delivery
 	dial := a.deliveryGuard().DialContext
 	return delivery.New(pool, delivery.Options{
-		Subscriptions: log, Events: log, Announcer: log, Announced: log.Committed, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
+		Subscriptions: s.subscriptions, Events: s.events, Announcer: s.announcer, Announced: s.announcer.Committed, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
 		Openers: map[string]delivery.Opener{
 			schemas.ProtocolHTTP: webhook.New(webhook.Options{
 				Dial: dial, UserAgent: a.userAgent(), Callback: a.publicURL() + "/notifier/api/v1/notification/",
@@ -279,7 +317,7 @@ func (a *App) newAPI(pool *pgxpool.Pool, b *bus.Bus, s *services, queue *jobs.St
 	return httpapi.New(httpapi.Options{
 		Services: httpapi.Services{
 			Images: images{s.indexer, s.matcher}, Blobs: blobStore{uploads}, Reports: reports{s.indexer, s.matcher}, Jobs: jobQueue{queue},
-			Updaters: updaters{s.updater}, Events: events{s.notifier}, Subscriptions: subscriptions{s.notifier},
+			Updaters: updaters{s.updater}, Events: events{s.events, s.notifier}, Subscriptions: subscriptions{s.subscriptions, s.notifier},
 			Deliveries: sent, Stats: stats{pool, sent}, Tokens: s.tokens,
 		},
 		Gate: gate,

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"tocsin.dev/tocsin/internal/config"
-	"tocsin.dev/tocsin/notifier"
+	"tocsin.dev/tocsin/internal/problem"
 )
 
 func TestCheckSink(t *testing.T) {
@@ -42,7 +42,7 @@ func TestCheckSink(t *testing.T) {
 			t.Errorf("%s with %q: %v, want %s", tc.sink, tc.allow, err, tc.want)
 			continue
 		}
-		f, ok := errors.AsType[notifier.FieldError](err)
+		f, ok := errors.AsType[problem.Field](err)
 		if blocked := !strings.Contains(tc.want, "spelling"); blocked != ok ||
 			ok && (!strings.Contains(f.Hint, "delivery.allow_networks") || !strings.Contains(f.Hint, "TOCSIN_DELIVERY_ALLOW_NETWORKS")) {
 			t.Errorf("%s: the hint is %q", tc.sink, f.Hint)

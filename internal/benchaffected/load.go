@@ -50,7 +50,7 @@ const forgetLoaderSQL = `DELETE FROM tocsin.inventory WHERE manifest_id = @manif
 // occurrences lets a real engine work through the first operation and record
 // every package, and returns the occurrence ids by package.
 func occurrences(ctx context.Context, pool *pgxpool.Pool) ([]int32, error) {
-	e, log, err := newEngine(ctx, pool)
+	e, subs, err := newEngine(ctx, pool)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func occurrences(ctx context.Context, pool *pgxpool.Pool) ([]int32, error) {
 	if found != len(ids) {
 		return nil, fmt.Errorf("%d occurrences of %d packages", found, len(ids))
 	}
-	if err := subscribe(ctx, log); err != nil {
+	if err := subscribe(ctx, subs); err != nil {
 		return nil, err
 	}
 	// What the loading announced is no part of the measurement.

@@ -157,8 +157,8 @@ func (c *client) unreachable(err error) error {
 	}
 }
 
-// problem is RFC 9457's.
-type problem struct {
+// answer is a problem as RFC 9457 has it.
+type answer struct {
 	Title  string
 	Detail string
 	Errors []struct {
@@ -176,7 +176,7 @@ type statusError struct {
 func (s *statusError) Error() string { return s.text }
 
 func (c *client) refused(resp *http.Response, body []byte) error {
-	var p problem
+	var p answer
 	text := resp.Status
 	if json.Unmarshal(body, &p) == nil && (p.Detail != "" || p.Title != "") {
 		if text = p.Detail; text == "" {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,7 +10,9 @@ import (
 	"time"
 
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
-	"tocsin.dev/tocsin/notifier"
+	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/notifier/filter"
+	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -44,20 +45,20 @@ func (w wishes) compile() (types []string, filters []schemas.Filter, err error) 
 	if len(w.Types) == 0 {
 		types = []string{schemas.TypeVulnerabilitiesChanged}
 	}
-	filters, err = notifier.FilterFromFlags(notifier.Flags{Severity: w.Severity, Fixable: w.Fixable, KEV: w.KEV, EPSS: w.EPSS})
+	filters, err = filter.FromFlags(filter.Flags{Severity: w.Severity, Fixable: w.Fixable, KEV: w.KEV, EPSS: w.EPSS})
 	if err != nil {
 		return nil, nil, wrongFlag(err)
 	}
 	var images, updaters []schemas.Filter
 	for _, i := range w.Images {
-		f, err := notifier.FilterFromFlags(notifier.Flags{Image: i})
+		f, err := filter.FromFlags(filter.Flags{Image: i})
 		if err != nil {
 			return nil, nil, wrongFlag(err)
 		}
 		images = append(images, f...)
 	}
 	for _, u := range w.Updaters {
-		f, err := notifier.FilterFromFlags(notifier.Flags{Updater: u})
+		f, err := filter.FromFlags(filter.Flags{Updater: u})
 		if err != nil {
 			return nil, nil, wrongFlag(err)
 		}
@@ -78,12 +79,12 @@ func (w wishes) compile() (types []string, filters []schemas.Filter, err error) 
 
 // wrongFlag says which flag is wrong.
 func wrongFlag(err error) error {
-	refused, ok := errors.AsType[*notifier.Error](err)
-	if !ok || len(refused.Fields) == 0 {
+	fields := problem.Fields(err)
+	if len(fields) == 0 {
 		return err
 	}
-	f := refused.Fields[0]
-	return usage("--%s %s; right would be: %s", strings.TrimPrefix(f.Pointer, "/"), f.Detail, f.Hint)
+	f := fields[0]
+	return usage("--%s %s; right would be: %s", strings.TrimPrefix(f.Field, "/"), f.Message, f.Hint)
 }
 
 // anyOf is one filter that holds if any of these does.
@@ -189,7 +190,7 @@ func (c *subscribeCmd) subscription() (schemas.Subscription, error) {
 	if c.User != "" {
 		s.SinkCredential = &schemas.SinkCredential{CredentialType: schemas.CredentialPlain, Identifier: c.User, Secret: c.Password}
 	}
-	if s.Protocol = notifier.ProtocolOf(c.URL); s.Protocol == "" && err == nil {
+	if s.Protocol = subscription.ProtocolOf(c.URL); s.Protocol == "" && err == nil {
 		err = usage("%q is not a URL events can be sent to: it starts with https://, amqps://, stomp+ssl:// or nats://", c.URL)
 	}
 	return s, err

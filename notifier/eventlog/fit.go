@@ -1,4 +1,4 @@
-package notifier
+package eventlog
 
 import (
 	"encoding/json"
@@ -10,8 +10,8 @@ import (
 
 // fit marshals the data in at most limit bytes: of its lists, each with the
 // most severe first, it keeps the most severe findings of all, and says so if
-// it cut any. In a case of need it also cuts a description that would take an
-// eighth of the limit by itself.
+// it cut any. If it has to cut, it
+// also shortens every description that takes more than an eighth of the limit.
 func fit(data schemas.VulnerabilitiesChanged, limit int) ([]byte, error) {
 	data = complete(data)
 	whole, err := json.Marshal(data)
@@ -125,4 +125,15 @@ func finding(f schemas.Finding) schemas.Finding {
 		f.Links = []string{}
 	}
 	return f
+}
+
+// filled makes empty lists of absent ones, as the schemas ask.
+func filled(m schemas.Manifest) schemas.Manifest {
+	if m.Names == nil {
+		m.Names = []string{}
+	}
+	if m.Labels == nil {
+		m.Labels = map[string]string{}
+	}
+	return m
 }

@@ -1,46 +1,46 @@
-package notifier
+package eventlog
 
 import (
 	"context"
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"tocsin.dev/tocsin/schemas"
+	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/notifier/filter"
 )
 
-// Page is one page of a list. Next asks for the page after it, "" if there is
-// none.
+// Page is one page of a list. Next is the cursor of the page after it, "" on the
+// last one.
 type Page[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty"`
 }
 
-// maxPage is the most items of a page; who asks for no number gets defaultPage.
+// Bounds of a page: at most MaxPage items, defaultPage if no number is asked for.
 const (
-	maxPage     = 1000
+	MaxPage     = 1000
 	defaultPage = 50
 )
 
 // maxPageBytes ends a page of events early: each may take DataLimit.
 const maxPageBytes = 8 << 20
 
-func pageSize(limit int) int {
+// PageSize is how many items a page has for which limit is asked.
+func PageSize(limit int) int {
 	if limit <= 0 {
 		return defaultPage
 	}
-	return min(limit, maxPage)
+	return min(limit, MaxPage)
 }
 
-// EventQuery selects events for everybody, newest first. The zero value
-// selects all.
-type EventQuery struct {
+// Query selects events for everybody, newest first. The zero value selects all.
+type Query struct {
 	Types        []string
 	Subject      string // manifest digest
 	Image        string // shell pattern over the image attribute: * and ?
@@ -66,12 +66,12 @@ const manifestOfDigest = `SELECT id FROM tocsin.manifest WHERE digest = @digest`
 
 // List returns a page of events with their data. A page of large events is
 // shorter than Limit.
-func (l *Log) List(ctx context.Context, q EventQuery) (Page[event.Event], error) {
+func (l *Log) List(ctx context.Context, q Query) (Page[event.Event], error) {
 	page := Page[event.Event]{Items: []event.Event{}}
-	limit := pageSize(q.Limit)
+	limit := PageSize(q.Limit)
 	args := pgx.NamedArgs{
 		"since": uuid.Nil, "until": uuid.Max, "types": q.Types, "subject": q.Subject, "manifest": (*int32)(nil),
-		"image": globToLike(q.Image), "updater": q.Updater, "rank": q.MinRank, "limit": limit + 1,
+		"image": filter.GlobToLike(q.Image), "updater": q.Updater, "rank": q.MinRank, "limit": limit + 1,
 	}
 	if !q.Since.IsZero() {
 		args["since"] = uuidFloor(q.Since.UnixMilli())
@@ -82,7 +82,7 @@ func (l *Log) List(ctx context.Context, q EventQuery) (Page[event.Event], error)
 	if q.Cursor != "" {
 		after, err := uuid.Parse(q.Cursor)
 		if err != nil {
-			return page, &Error{Fields: []FieldError{{Pointer: "/cursor", Detail: "is not a cursor of this list"}}}
+			return page, badCursor()
 		}
 		args["until"] = after
 	}
@@ -93,24 +93,24 @@ func (l *Log) List(ctx context.Context, q EventQuery) (Page[event.Event], error)
 			args["manifest"] = &id
 		case pgx.ErrNoRows:
 		default:
-			return page, fmt.Errorf("notifier: list events: %w", err)
+			return page, fmt.Errorf("eventlog: list events: %w", err)
 		}
 	}
-	list, err := l.collect(ctx, l.Pool, listEvents, args)
+	list, err := collect(ctx, l.Pool, listEvents, args)
 	if err != nil {
-		return page, fmt.Errorf("notifier: list events: %w", err)
+		return page, fmt.Errorf("eventlog: list events: %w", err)
 	}
 	if len(list) > limit {
 		list = list[:limit]
 		page.Next = list[limit-1].ID
 	}
 	size := 0
-	for part := range slices.Chunk(list, renderBatch) {
+	for part := range slices.Chunk(list, RenderBatch) {
 		if size > maxPageBytes {
 			page.Next = page.Items[len(page.Items)-1].ID()
 			break
 		}
-		part, err = l.readable(ctx, part)
+		part, err = l.Readable(ctx, part)
 		if err != nil {
 			return page, err
 		}
@@ -122,58 +122,41 @@ func (l *Log) List(ctx context.Context, q EventQuery) (Page[event.Event], error)
 	return page, nil
 }
 
-// collect runs a query of recordColumns.
-func (l *Log) collect(ctx context.Context, db querier, query string, args pgx.NamedArgs) ([]*record, error) {
-	rows, err := db.Query(ctx, query, args)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, l.scan)
-}
-
-// globToLike makes of a shell pattern one of SQL's LIKE.
-func globToLike(glob string) string {
-	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`, `?`, `_`).Replace(glob)
-}
-
-// EventFinding is one item of the lists of a vulnerabilities_changed event.
-type EventFinding struct {
+// Finding is one item of the lists of a vulnerabilities_changed event.
+type Finding struct {
 	Kind    string `json:"kind"`    // added, removed or revised
 	Finding any    `json:"finding"` // schemas.Finding or schemas.RevisedFinding
 }
 
 // Findings pages through the lists of a vulnerabilities_changed event in full:
 // what was added, then what was removed, then what was revised, each with the
-// most severe first. kind, if not empty, picks one list. It is where
-// links.all of such an event leads.
-func (l *Log) Findings(ctx context.Context, id uuid.UUID, kind, cursor string, limit int) (Page[EventFinding], error) {
-	page := Page[EventFinding]{Items: []EventFinding{}}
+// most severe first. kind, if not empty, picks one list. links.all of such an
+// event leads here.
+func (l *Log) Findings(ctx context.Context, id uuid.UUID, kind, cursor string, limit int) (Page[Finding], error) {
+	page := Page[Finding]{Items: []Finding{}}
 	from, err := offset(cursor)
 	if err != nil {
 		return page, err
 	}
 	if kind != "" && kind != "added" && kind != "removed" && kind != "revised" {
-		return page, &Error{Fields: []FieldError{{Pointer: "/kind", Detail: "is not added, removed or revised"}}}
+		return page, problem.Refuse(problem.Field{Field: "/kind", Message: "is not added, removed or revised"})
 	}
-	list, err := l.collect(ctx, l.Pool, eventsByID, pgx.NamedArgs{"ids": []uuid.UUID{id}})
+	list, err := l.ByID(ctx, id)
 	if err != nil {
-		return page, fmt.Errorf("notifier: read event: %w", err)
+		return page, err
 	}
-	if len(list) == 0 || !list[0].rendered() {
-		return page, fmt.Errorf("event %s with findings: %w", id, ErrNotFound)
+	if len(list) == 0 || !list[0].Rendered() {
+		return page, problem.New(problem.NotFound, "event %s with findings: not found", id)
 	}
-	datas, err := l.Renderer.RenderChanges(ctx, []schemas.ChangeKey{list[0].key}, 0)
+	data, err := l.Whole(ctx, list[0])
 	if err != nil {
-		return page, fmt.Errorf("notifier: render event %s: %w", id, err)
+		return page, err
 	}
-	if len(datas) != 1 {
-		return page, fmt.Errorf("notifier: event %s rendered as %d", id, len(datas))
-	}
-	data := complete(datas[0])
-	var all []EventFinding
+	data = complete(data)
+	var all []Finding
 	add := func(k string, f any) {
 		if kind == "" || kind == k {
-			all = append(all, EventFinding{Kind: k, Finding: f})
+			all = append(all, Finding{Kind: k, Finding: f})
 		}
 	}
 	for _, f := range data.Added {
@@ -188,12 +171,16 @@ func (l *Log) Findings(ctx context.Context, id uuid.UUID, kind, cursor string, l
 	if from > len(all) {
 		from = len(all)
 	}
-	to := min(from+pageSize(limit), len(all))
+	to := min(from+PageSize(limit), len(all))
 	page.Items = append(page.Items, all[from:to]...)
 	if to < len(all) {
 		page.Next = strconv.Itoa(to)
 	}
 	return page, nil
+}
+
+func badCursor() error {
+	return problem.Refuse(problem.Field{Field: "/cursor", Message: "is not a cursor of this list"})
 }
 
 func offset(cursor string) (int, error) {
@@ -202,7 +189,7 @@ func offset(cursor string) (int, error) {
 	}
 	n, err := strconv.Atoi(cursor)
 	if err != nil || n < 0 {
-		return 0, &Error{Fields: []FieldError{{Pointer: "/cursor", Detail: "is not a cursor of this list"}}}
+		return 0, badCursor()
 	}
 	return n, nil
 }

@@ -1,4 +1,4 @@
-package notifier
+package eventlog
 
 import (
 	"context"
@@ -30,8 +30,8 @@ const dropDeletions = `DELETE FROM tocsin.notification_deleted WHERE event_id < 
 
 const dropChanges = `DELETE FROM tocsin.change_events WHERE until < tocsin.uuidv7_floor(@before)`
 
-// runPartitions keeps the partitions until ctx ends: at once, then hourly.
-func (l *Log) runPartitions(ctx context.Context) {
+// keepPartitions keeps the partitions until ctx ends: at once, then hourly.
+func (l *Log) keepPartitions(ctx context.Context) {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
@@ -62,11 +62,11 @@ func (l *Log) Partition(ctx context.Context) error {
 		}
 		rows, err := tx.Query(ctx, listPartitions)
 		if err != nil {
-			return fmt.Errorf("notifier: list partitions: %w", err)
+			return fmt.Errorf("eventlog: list partitions: %w", err)
 		}
 		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		if err != nil {
-			return fmt.Errorf("notifier: list partitions: %w", err)
+			return fmt.Errorf("eventlog: list partitions: %w", err)
 		}
 		have := make(map[string]bool, len(names))
 		for _, n := range names {
@@ -99,7 +99,7 @@ func makePartition(ctx context.Context, tx pgx.Tx, day time.Time, now bool) erro
 	stray := true
 	if !now {
 		if err := tx.QueryRow(ctx, strayEvents, pgx.NamedArgs{"from": day, "to": next}).Scan(&stray); err != nil {
-			return fmt.Errorf("notifier: look for events without a partition: %w", err)
+			return fmt.Errorf("eventlog: look for events without a partition: %w", err)
 		}
 	}
 	low, high := uuidFloor(day.UnixMilli()), uuidFloor(next.UnixMilli())
@@ -113,7 +113,7 @@ func makePartition(ctx context.Context, tx pgx.Tx, day time.Time, now bool) erro
 	}
 	for _, s := range statements {
 		if _, err := tx.Exec(ctx, s); err != nil {
-			return fmt.Errorf("notifier: make partition %s: %w", name, err)
+			return fmt.Errorf("eventlog: make partition %s: %w", name, err)
 		}
 	}
 	return nil
@@ -127,12 +127,12 @@ func dropPartitions(ctx context.Context, tx pgx.Tx, names []string, before time.
 			continue
 		}
 		if _, err := tx.Exec(ctx, `DROP TABLE `+pgx.Identifier{"tocsin", n}.Sanitize()); err != nil {
-			return fmt.Errorf("notifier: drop partition %s: %w", n, err)
+			return fmt.Errorf("eventlog: drop partition %s: %w", n, err)
 		}
 	}
 	for _, statement := range []string{dropStray, dropDeletions, dropChanges} {
 		if _, err := tx.Exec(ctx, statement, pgx.NamedArgs{"before": before}); err != nil {
-			return fmt.Errorf("notifier: drop old events: %w", err)
+			return fmt.Errorf("eventlog: drop old events: %w", err)
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package notifier
+package subscription
 
 import (
 	"bytes"
@@ -12,8 +12,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
-
+	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/notifier/filter"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -37,12 +37,12 @@ const (
 	maxBatchSize = 1000
 )
 
-// DecodeSubscription reads a subscription object, refusing what it does not
-// know, as an *Error.
-func DecodeSubscription(body []byte) (schemas.Subscription, error) {
+// Decode reads a subscription object. What it does not know, and what else is
+// wrong, is [problem.Invalid].
+func Decode(body []byte) (schemas.Subscription, error) {
 	var s schemas.Subscription
 	if len(body) > maxBody {
-		return s, &Error{Fields: []FieldError{{Detail: fmt.Sprintf("the object has %d bytes, over the limit of %d", len(body), maxBody)}}}
+		return s, problem.Refuse(problem.Field{Message: fmt.Sprintf("the object has %d bytes, over the limit of %d", len(body), maxBody)})
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
@@ -55,36 +55,35 @@ func DecodeSubscription(body []byte) (schemas.Subscription, error) {
 	if err == nil {
 		return s, nil
 	}
-	f := FieldError{Detail: "is not a subscription object: " + strings.TrimPrefix(err.Error(), "json: ")}
+	f := problem.Field{Message: "is not a subscription object: " + strings.TrimPrefix(err.Error(), "json: ")}
 	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		f.Pointer = "/" + strings.ReplaceAll(t.Field, ".", "/")
-		f.Detail = fmt.Sprintf("is a JSON %s, which it can't be", t.Value)
+		f.Field = "/" + strings.ReplaceAll(t.Field, ".", "/")
+		f.Message = fmt.Sprintf("is a JSON %s, which it can't be", t.Value)
 	} else if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		f.Detail = fmt.Sprintf("is not JSON: at byte %d: %s", syntax.Offset, syntax.Error())
+		f.Message = fmt.Sprintf("is not JSON: at byte %d: %s", syntax.Offset, syntax.Error())
 	}
-	return s, &Error{Fields: []FieldError{f}}
+	return s, problem.Refuse(f)
 }
 
 // checker collects what is wrong.
 type checker struct {
-	fields    []FieldError
+	fields    []problem.Field
 	checkSink func(rawURL string) error // nil: no check
 }
 
 func (c *checker) refuse(pointer, hint, detail string, args ...any) {
-	c.fields = append(c.fields, FieldError{Pointer: pointer, Detail: fmt.Sprintf(detail, args...), Hint: hint})
+	c.fields = append(c.fields, problem.Field{Field: pointer, Message: fmt.Sprintf(detail, args...), Hint: hint})
 }
 
-// compile validates and compiles a subscription, with its defaults filled in.
-// It is nil if there is anything wrong.
-func (l *Log) compile(spec schemas.Subscription) (*subscriber, []FieldError) {
+// Compile compiles the filters of a subscription, its source and types checked
+// too. The set is nil if anything is wrong; the fields say what.
+func (st *Store) Compile(spec schemas.Subscription) (*filter.Set, []problem.Field) {
 	c := &checker{}
-	id, _ := uuid.Parse(spec.ID)
 	c.types(spec.Types)
 	if !slices.Contains([]string{"", schemas.GranularityManifest, schemas.GranularityUpdate}, spec.Config.Granularity) {
 		c.refuse("/config/granularity", "manifest or update", "is %q", clip(spec.Config.Granularity))
 	}
-	s, problems := l.subscriber(id, spec, nil)
+	set, problems := st.Filters.Compile(Filters(spec))
 	for _, p := range problems {
 		if p.Pointer == fmt.Sprintf("/%d/exact/source", len(spec.Filters)) {
 			c.refuse("/source", p.Hint, "%s", p.Detail)
@@ -95,13 +94,23 @@ func (l *Log) compile(spec schemas.Subscription) (*subscriber, []FieldError) {
 	if len(c.fields) > 0 {
 		return nil, c.fields
 	}
-	return s, nil
+	return set, nil
 }
 
-// validate says everything that is wrong with a subscription that is to be
+// Filters are the filters that an event has to pass: the subscription's own,
+// and one for its source, which comes last so that the others keep their
+// pointers.
+func Filters(spec schemas.Subscription) []schemas.Filter {
+	if spec.Source == "" {
+		return spec.Filters
+	}
+	return append(slices.Clone(spec.Filters), schemas.Filter{Exact: map[string]string{"source": spec.Source}})
+}
+
+// validate returns everything that is wrong with a subscription before it is
 // stored.
-func (l *Log) validate(spec *schemas.Subscription) []FieldError {
-	c := &checker{checkSink: l.CheckSink}
+func (st *Store) validate(spec *schemas.Subscription) []problem.Field {
+	c := &checker{checkSink: st.CheckSink}
 	c.text("/name", spec.Name, maxName)
 	c.text("/key", spec.Key, maxKey)
 	c.text("/source", spec.Source, maxText)
@@ -112,7 +121,7 @@ func (l *Log) validate(spec *schemas.Subscription) []FieldError {
 		c.text("/labels/"+escape(k), k, maxText)
 		c.text("/labels/"+escape(k), v, maxText)
 	}
-	if _, fields := l.compile(*spec); fields != nil {
+	if _, fields := st.Compile(*spec); fields != nil {
 		c.fields = append(c.fields, fields...)
 	}
 	c.sink("/sink", spec.Sink, spec)

@@ -1,4 +1,4 @@
-package notifier
+package subscription
 
 import (
 	"crypto/tls"
@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -89,8 +90,8 @@ func (c *checker) reachable(pointer, sink string) {
 	if err == nil {
 		return
 	}
-	if f, ok := errors.AsType[FieldError](err); ok {
-		c.refuse(pointer, f.Hint, "%s", f.Detail)
+	if f, ok := errors.AsType[problem.Field](err); ok {
+		c.refuse(pointer, f.Hint, "%s", f.Message)
 		return
 	}
 	c.refuse(pointer, "", "%s", err)

@@ -1,40 +1,59 @@
-package notifier
+package eventlog
 
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"tocsin.dev/tocsin/internal/traceparent"
 	"tocsin.dev/tocsin/notifier/filter"
 	"tocsin.dev/tocsin/schemas"
 )
 
-// record is one row of the event log. Data is nil where it is rendered from
-// key.
-type record struct {
+// Record is one event of the log. Its Data is nil where it has not been read
+// yet: see [Log.Render]. A Record serves one goroutine at a time.
+type Record struct {
 	filter.Event
-	id    uuid.UUID
-	base  base
-	key   schemas.ChangeKey
-	scope *scope
+	UUID  uuid.UUID         // Event.ID
+	Key   schemas.ChangeKey // of the rows that the event speaks of
+	Scope *Scope            // nil: the event is for everybody
 
-	listed *schemas.ChangedManifest // as a digest lists it
+	base   base
+	listed *schemas.ChangedManifest // see Listed
 }
 
-// scope says whom an event was made for, if not for everybody.
-type scope struct {
+// Scope says whom an event was made for, if not for everybody.
+type Scope struct {
 	Subscription string           `json:"subscription,omitempty"` // this one alone
-	Filters      []schemas.Filter `json:"filters,omitempty"`      // a digest of the events these filters let through
+	Filters      []schemas.Filter `json:"filters,omitempty"`      // a digest of the events that these filters let through
 }
 
-// rendered says whether the event's data is rendered when it is read.
-func (r *record) rendered() bool { return r.Type == schemas.TypeVulnerabilitiesChanged }
+// Listed is a vulnerabilities_changed event as a digest lists it. It is shared
+// and must not be changed.
+func (r *Record) Listed() *schemas.ChangedManifest {
+	if r.listed == nil {
+		x := r.Extensions
+		r.listed = &schemas.ChangedManifest{
+			Event: r.ID, Digest: r.Subject, Image: deref(x.Image), Severity: deref(x.Severity), Fixable: deref(x.Fixable), KEV: deref(x.KEV),
+			Added: int(deref(x.Added)), Removed: int(deref(x.Removed)), Revised: int(deref(x.Revised)),
+		}
+	}
+	return r.listed
+}
+
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// Rendered reports whether the event's data is rendered when it is read, and not
+// kept.
+func (r *Record) Rendered() bool { return r.Type == schemas.TypeVulnerabilitiesChanged }
 
 const recordColumns = `id, type, source, COALESCE(subject, ''), time, severityrank::integer, fixable, kev, epss::integer,
   updater, image, added, removed, revised, firstload, COALESCE(traceparent, ''),
@@ -42,17 +61,17 @@ const recordColumns = `id, type, source, COALESCE(subject, ''), time, severityra
   base, (SELECT b.url FROM tocsin.base_url b WHERE b.id = base)`
 
 // scan reads recordColumns.
-func (l *Log) scan(row pgx.CollectableRow) (*record, error) {
-	r := &record{}
+func scan(row pgx.CollectableRow) (*Record, error) {
+	r := &Record{}
 	x := &r.Extensions
 	var data []byte
-	err := row.Scan(&r.id, &r.Type, &r.Source, &r.Subject, &r.Time, &x.SeverityRank, &x.Fixable, &x.KEV, &x.EPSS,
+	err := row.Scan(&r.UUID, &r.Type, &r.Source, &r.Subject, &r.Time, &x.SeverityRank, &x.Fixable, &x.KEV, &x.EPSS,
 		&x.Updater, &x.Image, &x.Added, &x.Removed, &x.Revised, &x.FirstLoad, &r.TraceParent,
-		&r.key.ManifestID, &r.key.ChangeID, &r.key.InventoryID, &r.key.NamingID, &r.scope, &data, &r.base.id, &r.base.url)
+		&r.Key.ManifestID, &r.Key.ChangeID, &r.Key.InventoryID, &r.Key.NamingID, &r.Scope, &data, &r.base.id, &r.base.url)
 	if err != nil {
 		return nil, err
 	}
-	r.ID, r.Time, r.Data = r.id.String(), r.Time.UTC(), data
+	r.ID, r.Time, r.Data = r.UUID.String(), r.Time.UTC(), data
 	x.Severity = severityName(x.SeverityRank)
 	r.DataSchema = r.base.schema(r.Type)
 	return r, nil
@@ -64,31 +83,6 @@ func severityName(rank *int32) *string {
 		return nil
 	}
 	return &schemas.SeverityNames[*rank]
-}
-
-// newRecord is a new event of this moment with data.
-func (l *Log) newRecord(ctx context.Context, typ, subject string, x schemas.Extensions, data any) (*record, error) {
-	source, err := l.eventSource(ctx)
-	if err != nil {
-		return nil, err
-	}
-	base, err := l.eventBase(ctx)
-	if err != nil {
-		return nil, err
-	}
-	text, err := json.Marshal(data)
-	if err != nil {
-		return nil, fmt.Errorf("notifier: data of %s: %w", typ, err)
-	}
-	if x.Severity == nil {
-		x.Severity = severityName(x.SeverityRank)
-	}
-	now := l.Now().UTC()
-	id := newID(now)
-	return &record{id: id, base: base, Event: filter.Event{
-		ID: id.String(), Source: source, Type: typ, Subject: subject, DataSchema: base.schema(typ),
-		TraceParent: traceparent.From(traceparent.Start(ctx)), Time: now.Truncate(time.Microsecond), Extensions: x, Data: text,
-	}}, nil
 }
 
 // newID is a version 7 UUID of a moment: milliseconds, twelve bits of their
@@ -126,19 +120,19 @@ WITH written AS (
 )
 INSERT INTO tocsin.outbox (event_id) SELECT id FROM written WHERE @publish::boolean`
 
-// insert writes the event, and its place in the outbox unless it is made for
-// some alone.
-func (r *record) insert(ctx context.Context, tx pgx.Tx) error {
+// Insert writes the event in tx, and its place in the outbox unless it is made
+// for some alone.
+func (r *Record) Insert(ctx context.Context, tx pgx.Tx) error {
 	x := r.Extensions
 	_, err := tx.Exec(ctx, insertRecord, pgx.NamedArgs{
-		"id": r.id, "type": r.Type, "source": r.Source, "subject": r.Subject, "time": r.Time,
+		"id": r.UUID, "type": r.Type, "source": r.Source, "subject": r.Subject, "time": r.Time,
 		"severityrank": x.SeverityRank, "fixable": x.Fixable, "kev": x.KEV, "epss": x.EPSS, "base": r.base.id, "updater": x.Updater, "image": x.Image,
 		"added": x.Added, "removed": x.Removed, "revised": x.Revised, "firstload": x.FirstLoad, "traceparent": r.TraceParent,
-		"manifest_id": r.key.ManifestID, "change_id": r.key.ChangeID, "inventory_id": r.key.InventoryID, "naming_id": r.key.NamingID,
-		"scope": r.scope, "data": r.Data, "publish": r.scope == nil,
+		"manifest_id": r.Key.ManifestID, "change_id": r.Key.ChangeID, "inventory_id": r.Key.InventoryID, "naming_id": r.Key.NamingID,
+		"scope": r.Scope, "data": r.Data, "publish": r.Scope == nil,
 	})
 	if err != nil {
-		return fmt.Errorf("notifier: write event %s: %w", r.Type, err)
+		return fmt.Errorf("eventlog: write event %s: %w", r.Type, err)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package notifier
+package subscription
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -27,23 +28,23 @@ ON CONFLICT (owner, key) WHERE key IS NOT NULL AND deleted_at IS NULL DO NOTHING
 const subscriptionByKey = `
 SELECT id, key_digest FROM tocsin.subscription WHERE owner = @owner AND key = @key AND deleted_at IS NULL`
 
-// CreateSubscription stores a subscription for an owner. A webhook without a
-// secret gets one, which is in this answer alone. With a Key that the owner
-// has used before it answers the subscription of then, without its secret, and
-// false; if that was created from another object, its secrets aside,
-// ErrConflict. What is wrong
-// with the object it returns as an *Error.
-func (l *Log) CreateSubscription(ctx context.Context, owner string, spec schemas.Subscription) (schemas.Subscription, bool, error) {
+// Create stores a subscription for an owner. A webhook without a secret gets
+// one, which is in this answer alone. With a Key that the owner has used before
+// it answers the subscription created then, without its secret, and false; if
+// that was created from another object, secrets aside, it is a
+// [problem.Conflict]. An object that is not valid is [problem.Invalid], with
+// every field that is wrong.
+func (st *Store) Create(ctx context.Context, owner string, spec schemas.Subscription) (schemas.Subscription, bool, error) {
 	var none schemas.Subscription
-	if l.Keyring == nil {
+	if st.Keyring == nil {
 		return none, false, fmt.Errorf("notifier: no key to seal secrets with")
 	}
 	spec.Protocol = strings.ToUpper(spec.Protocol)
 	if spec.Protocol == "" {
 		spec.Protocol = ProtocolOf(spec.Sink)
 	}
-	if fields := l.validate(&spec); len(fields) > 0 {
-		return none, false, &Error{Fields: fields}
+	if fields := st.validate(&spec); len(fields) > 0 {
+		return none, false, problem.Refuse(fields...)
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -55,7 +56,7 @@ func (l *Log) CreateSubscription(ctx context.Context, owner string, spec schemas
 	}
 	digest := requestDigest(spec)
 	existing := uuid.Nil
-	err = pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, st.Pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, insertSubscription, pgx.NamedArgs{
 			"id": id, "owner": owner, "key": spec.Key, "digest": digest, "spec": stripped(spec), "state": stateOf(spec.Config.Paused),
 		})
@@ -69,25 +70,25 @@ func (l *Log) CreateSubscription(ctx context.Context, owner string, spec schemas
 				return fmt.Errorf("notifier: read subscription by key: %w", err)
 			}
 			if !bytes.Equal(before, digest) {
-				return fmt.Errorf("key %q was used for another subscription: %w", clip(spec.Key), ErrConflict)
+				return problem.New(problem.Conflict, "key %q was used for another subscription", clip(spec.Key))
 			}
 			return nil
 		}
 		if sign.text != "" {
-			if err := l.insertSigning(ctx, tx, id, sign); err != nil {
+			if err := st.insertSigning(ctx, tx, id, sign); err != nil {
 				return err
 			}
 		}
-		return l.insertCredential(ctx, tx, id, spec.SinkCredential)
+		return st.insertCredential(ctx, tx, id, spec.SinkCredential)
 	})
 	if err != nil {
 		return none, false, err
 	}
 	if existing != uuid.Nil {
-		s, err := l.GetSubscription(ctx, owner, existing.String())
+		s, err := st.Get(ctx, owner, existing.String())
 		return s, false, err
 	}
-	s, err := l.GetSubscription(ctx, owner, id.String())
+	s, err := st.Get(ctx, owner, id.String())
 	if err == nil && made {
 		s.Secret = sign.text
 	}
@@ -164,12 +165,15 @@ func scanSubscription(row pgx.CollectableRow) (schemas.Subscription, error) {
 	return s, nil
 }
 
+func noSuch(id string) error {
+	return problem.New(problem.NotFound, "subscription %s: not found", clip(id))
+}
+
 // one reads one subscription that the owner may see; "" sees all.
 func one(ctx context.Context, db querier, query, owner, id string) (schemas.Subscription, error) {
-	missing := fmt.Errorf("subscription %s: %w", clip(id), ErrNotFound)
 	u, err := uuid.Parse(id)
 	if err != nil {
-		return schemas.Subscription{}, missing
+		return schemas.Subscription{}, noSuch(id)
 	}
 	rows, err := db.Query(ctx, query, pgx.NamedArgs{"id": u, "owner": owner})
 	if err != nil {
@@ -177,7 +181,7 @@ func one(ctx context.Context, db querier, query, owner, id string) (schemas.Subs
 	}
 	s, err := pgx.CollectExactlyOneRow(rows, scanSubscription)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return s, missing
+		return s, noSuch(id)
 	}
 	if err != nil {
 		return s, fmt.Errorf("notifier: read subscription: %w", err)
@@ -185,55 +189,61 @@ func one(ctx context.Context, db querier, query, owner, id string) (schemas.Subs
 	return s, nil
 }
 
-// GetSubscription returns a subscription that the owner may see, all of them
-// if owner is "", else ErrNotFound.
-func (l *Log) GetSubscription(ctx context.Context, owner, id string) (schemas.Subscription, error) {
-	s, err := one(ctx, l.Pool, subscriptionByID, owner, id)
+// Get returns a subscription that the owner may see, any if owner is "", else
+// [problem.NotFound].
+func (st *Store) Get(ctx context.Context, owner, id string) (schemas.Subscription, error) {
+	s, err := one(ctx, st.Pool, subscriptionByID, owner, id)
 	if err != nil {
 		return s, err
 	}
-	infos, err := l.secretInfos(ctx, []uuid.UUID{uuid.MustParse(s.ID)})
+	infos, err := st.secretInfos(ctx, []uuid.UUID{uuid.MustParse(s.ID)})
 	s.Secrets = infos[uuid.MustParse(s.ID)]
 	return s, err
 }
 
-// ListSubscriptions returns a page of the subscriptions that the owner may
-// see, all of them if owner is "", oldest first.
-func (l *Log) ListSubscriptions(ctx context.Context, owner, cursor string, limit int) (Page[schemas.Subscription], error) {
-	page := Page[schemas.Subscription]{Items: []schemas.Subscription{}}
+// Bounds of a page: at most maxPage subscriptions, defaultPage if no number is
+// asked for.
+const (
+	maxPage     = 1000
+	defaultPage = 50
+)
+
+// List returns a page of the subscriptions that the owner may see, of all if
+// owner is "", oldest first; and the cursor of the next page, "" after the last.
+func (st *Store) List(ctx context.Context, owner, cursor string, limit int) (list []schemas.Subscription, next string, err error) {
 	after := uuid.Nil
 	if cursor != "" {
-		var err error
 		if after, err = uuid.Parse(cursor); err != nil {
-			return page, &Error{Fields: []FieldError{{Pointer: "/cursor", Detail: "is not a cursor of this list"}}}
+			return nil, "", problem.Refuse(problem.Field{Field: "/cursor", Message: "is not a cursor of this list"})
 		}
 	}
-	limit = pageSize(limit)
-	rows, err := l.Pool.Query(ctx, listSubscriptions, pgx.NamedArgs{"owner": owner, "after": after, "limit": limit + 1})
-	if err != nil {
-		return page, fmt.Errorf("notifier: list subscriptions: %w", err)
+	if limit <= 0 {
+		limit = defaultPage
 	}
-	list, err := pgx.CollectRows(rows, scanSubscription)
+	limit = min(limit, maxPage)
+	rows, err := st.Pool.Query(ctx, listSubscriptions, pgx.NamedArgs{"owner": owner, "after": after, "limit": limit + 1})
 	if err != nil {
-		return page, fmt.Errorf("notifier: list subscriptions: %w", err)
+		return nil, "", fmt.Errorf("notifier: list subscriptions: %w", err)
+	}
+	if list, err = pgx.CollectRows(rows, scanSubscription); err != nil {
+		return nil, "", fmt.Errorf("notifier: list subscriptions: %w", err)
 	}
 	if len(list) > limit {
 		list = list[:limit]
-		page.Next = list[limit-1].ID
+		next = list[limit-1].ID
 	}
 	ids := make([]uuid.UUID, len(list))
 	for i, s := range list {
 		ids[i] = uuid.MustParse(s.ID)
 	}
-	infos, err := l.secretInfos(ctx, ids)
+	infos, err := st.secretInfos(ctx, ids)
 	if err != nil {
-		return page, err
+		return nil, "", err
 	}
 	for i := range list {
 		list[i].Secrets = infos[ids[i]]
 	}
-	page.Items = append(page.Items, list...)
-	return page, nil
+	return list, next, nil
 }
 
 const replaceSubscription = `
@@ -241,41 +251,41 @@ UPDATE tocsin.subscription SET spec = @spec, version = version + 1,
   state = CASE WHEN state = 'disabled' THEN state ELSE @state END
 WHERE id = @id`
 
-// ReplaceSubscription puts a new object in a subscription's place. A Version
-// that is not 0 must be the present one, else ErrConflict. Secrets are
-// write-only, so what comes without them keeps them: a sinkcredential of the
-// same type and identifier without its secret keeps the stored one, unless the
-// sink's host changes; without sinkcredential there is none any more. A Secret
-// takes the place of all signing secrets at once; RotateSecret lets them
-// overlap. A disabled subscription stays disabled until it is resumed.
-func (l *Log) ReplaceSubscription(ctx context.Context, owner, id string, spec schemas.Subscription) (schemas.Subscription, error) {
+// Replace puts a new object in a subscription's place. A Version that is not 0
+// must be the present one, else it is a [problem.Conflict]. Secrets are
+// write-only, so an object that comes without them keeps them: a sinkcredential
+// of the same type and identifier without its secret keeps the stored one,
+// unless the sink's host changes; without a sinkcredential the stored one is
+// deleted. A Secret replaces all signing secrets at once; [Store.Rotate] lets
+// them overlap. A disabled subscription stays disabled until it is resumed.
+func (st *Store) Replace(ctx context.Context, owner, id string, spec schemas.Subscription) (schemas.Subscription, error) {
 	spec.Protocol = strings.ToUpper(spec.Protocol)
 	if spec.Protocol == "" {
 		spec.Protocol = ProtocolOf(spec.Sink)
 	}
-	err := pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, st.Pool, func(tx pgx.Tx) error {
 		old, err := one(ctx, tx, subscriptionForUpdate, owner, id)
 		if err != nil {
 			return err
 		}
 		if spec.Version != 0 && spec.Version != old.Version {
-			return fmt.Errorf("subscription %s is at version %d, not %d; read it again: %w", id, old.Version, spec.Version, ErrConflict)
+			return problem.New(problem.Conflict, "subscription %s is at version %d, not %d; read it again", id, old.Version, spec.Version)
 		}
 		sid := uuid.MustParse(old.ID)
-		kept, err := l.keepCredential(ctx, tx, sid, old, &spec)
+		kept, err := st.keepCredential(ctx, tx, sid, old, &spec)
 		if err != nil {
 			return err
 		}
-		if fields := append(kept, l.validate(&spec)...); len(fields) > 0 {
-			return &Error{Fields: fields}
+		if fields := append(kept, st.validate(&spec)...); len(fields) > 0 {
+			return problem.Refuse(fields...)
 		}
 		if _, err := tx.Exec(ctx, deleteCredential, pgx.NamedArgs{"id": sid}); err != nil {
 			return fmt.Errorf("notifier: replace credential: %w", err)
 		}
-		if err := l.insertCredential(ctx, tx, sid, spec.SinkCredential); err != nil {
+		if err := st.insertCredential(ctx, tx, sid, spec.SinkCredential); err != nil {
 			return err
 		}
-		if err := l.replaceSigning(ctx, tx, sid, old, spec); err != nil {
+		if err := st.replaceSigning(ctx, tx, sid, old, spec); err != nil {
 			return err
 		}
 		_, err = tx.Exec(ctx, replaceSubscription, pgx.NamedArgs{"id": sid, "spec": stripped(spec), "state": stateOf(spec.Config.Paused)})
@@ -287,22 +297,22 @@ func (l *Log) ReplaceSubscription(ctx context.Context, owner, id string, spec sc
 	if err != nil {
 		return schemas.Subscription{}, err
 	}
-	l.wakeDelivery()
-	return l.GetSubscription(ctx, owner, id)
+	st.wake()
+	return st.Get(ctx, owner, id)
 }
 
 // keepCredential fills in the stored secrets that the client could not send
 // back because it never saw them.
-func (l *Log) keepCredential(ctx context.Context, tx pgx.Tx, id uuid.UUID, old schemas.Subscription, spec *schemas.Subscription) ([]FieldError, error) {
+func (st *Store) keepCredential(ctx context.Context, tx pgx.Tx, id uuid.UUID, old schemas.Subscription, spec *schemas.Subscription) ([]problem.Field, error) {
 	c := spec.SinkCredential
 	if c == nil || old.SinkCredential == nil || c.Secret != "" || c.AccessToken != "" || c.Key != "" ||
 		c.CredentialType != old.SinkCredential.CredentialType || c.Identifier != old.SinkCredential.Identifier {
 		return nil, nil
 	}
 	if !sameSinks(old, *spec) {
-		return []FieldError{{Pointer: "/sinkcredential", Detail: "has to be given again in full", Hint: "the sink changed, and a stored secret is not sent elsewhere"}}, nil
+		return []problem.Field{{Field: "/sinkcredential", Message: "has to be given again in full", Hint: "the sink changed, and a stored secret is not sent elsewhere"}}, nil
 	}
-	stored, err := l.credential(ctx, tx, id)
+	stored, err := st.credential(ctx, tx, id)
 	if err != nil || stored == nil {
 		return nil, err
 	}
@@ -338,37 +348,24 @@ const deleteSubscription = `
 UPDATE tocsin.subscription SET deleted_at = clock_timestamp(), version = version + 1
 WHERE id = @id AND deleted_at IS NULL AND (@owner = '' OR owner = @owner)`
 
-// DeleteSubscription deletes a subscription and its secrets. What it was still
+// Delete deletes a subscription and its secrets. What it was still
 // owed is dropped.
-func (l *Log) DeleteSubscription(ctx context.Context, owner, id string) error {
+func (st *Store) Delete(ctx context.Context, owner, id string) error {
 	u, err := uuid.Parse(id)
 	if err != nil {
-		return fmt.Errorf("subscription %s: %w", clip(id), ErrNotFound)
+		return noSuch(id)
 	}
-	return pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
+	return pgx.BeginFunc(ctx, st.Pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, deleteSubscription, pgx.NamedArgs{"id": u, "owner": owner})
 		if err != nil {
 			return fmt.Errorf("notifier: delete subscription: %w", err)
 		}
 		if tag.RowsAffected() == 0 {
-			return fmt.Errorf("subscription %s: %w", id, ErrNotFound)
+			return noSuch(id)
 		}
 		if _, err := tx.Exec(ctx, deleteSecrets, pgx.NamedArgs{"id": u}); err != nil {
 			return fmt.Errorf("notifier: delete secrets: %w", err)
 		}
 		return nil
 	})
-}
-
-// compiled is a stored subscription, compiled.
-func (l *Log) compiled(ctx context.Context, id uuid.UUID) (*subscriber, error) {
-	spec, err := one(ctx, l.Pool, subscriptionByID, "", id.String())
-	if err != nil {
-		return nil, err
-	}
-	s, problems := l.subscriber(id, stripped(spec), nil)
-	if problems != nil {
-		return nil, fmt.Errorf("notifier: the filters of subscription %s do not compile: %s", id, problems[0].Detail)
-	}
-	return s, nil
 }

@@ -1,4 +1,4 @@
-package notifier
+package subscription
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/secrets"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -35,15 +36,15 @@ func sealContext(subscription, id uuid.UUID, kind string) string {
 	return "subscription " + subscription.String() + " secret " + id.String() + " kind " + kind
 }
 
-func (l *Log) seal(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, kind, public string, text []byte) error {
-	if l.Keyring == nil {
+func (st *Store) seal(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, kind, public string, text []byte) error {
+	if st.Keyring == nil {
 		return fmt.Errorf("notifier: no key to seal secrets with")
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return fmt.Errorf("notifier: secret id: %w", err)
 	}
-	sealed := l.Keyring.Seal(text, sealContext(subscription, id, kind))
+	sealed := st.Keyring.Seal(text, sealContext(subscription, id, kind))
 	_, err = tx.Exec(ctx, insertSecret, pgx.NamedArgs{
 		"id": id, "subscription": subscription, "kind": kind, "public": public, "key_id": sealed.KeyID, "sealed": sealed.Box,
 	})
@@ -53,11 +54,11 @@ func (l *Log) seal(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, kind,
 	return nil
 }
 
-func (l *Log) insertSigning(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, s signing) error {
-	return l.seal(ctx, tx, subscription, s.kind, s.public, []byte(s.text))
+func (st *Store) insertSigning(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, s signing) error {
+	return st.seal(ctx, tx, subscription, s.kind, s.public, []byte(s.text))
 }
 
-func (l *Log) insertCredential(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, c *schemas.SinkCredential) error {
+func (st *Store) insertCredential(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, c *schemas.SinkCredential) error {
 	if c == nil {
 		return nil
 	}
@@ -65,12 +66,12 @@ func (l *Log) insertCredential(ctx context.Context, tx pgx.Tx, subscription uuid
 	if err != nil {
 		return fmt.Errorf("notifier: credential: %w", err)
 	}
-	return l.seal(ctx, tx, subscription, kindCredential, "", text)
+	return st.seal(ctx, tx, subscription, kindCredential, "", text)
 }
 
 // replaceSigning gives the subscription the signing secret that a replacement
 // brings, or a first one if it has become a webhook; else it changes nothing.
-func (l *Log) replaceSigning(ctx context.Context, tx pgx.Tx, id uuid.UUID, old, spec schemas.Subscription) error {
+func (st *Store) replaceSigning(ctx context.Context, tx pgx.Tx, id uuid.UUID, old, spec schemas.Subscription) error {
 	if spec.Secret == "" && spec.Protocol == old.Protocol {
 		return nil
 	}
@@ -81,7 +82,7 @@ func (l *Log) replaceSigning(ctx context.Context, tx pgx.Tx, id uuid.UUID, old, 
 	if err != nil || s.text == "" {
 		return err
 	}
-	return l.insertSigning(ctx, tx, id, s)
+	return st.insertSigning(ctx, tx, id, s)
 }
 
 const infoOfSecrets = `
@@ -90,8 +91,8 @@ WHERE subscription_id = ANY(@ids) AND kind <> 'credential' AND (expires_at IS NU
 ORDER BY id DESC`
 
 // secretInfos is what may be shown of the signing secrets.
-func (l *Log) secretInfos(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID][]schemas.SecretInfo, error) {
-	rows, err := l.Pool.Query(ctx, infoOfSecrets, pgx.NamedArgs{"ids": ids})
+func (st *Store) secretInfos(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID][]schemas.SecretInfo, error) {
+	rows, err := st.Pool.Query(ctx, infoOfSecrets, pgx.NamedArgs{"ids": ids})
 	if err != nil {
 		return nil, fmt.Errorf("notifier: read secrets: %w", err)
 	}
@@ -136,10 +137,10 @@ DELETE FROM tocsin.secret WHERE subscription_id = @id AND kind <> 'credential' A
 	touchSubscription = `UPDATE tocsin.subscription SET version = version + 1 WHERE id = @id`
 )
 
-// RotateSecret gives a webhook a new signing secret beside the old ones, which
+// Rotate gives a webhook a new signing secret beside the old ones, which
 // sign too until the overlap ends, at most 30 days. One that was made is in
 // this answer alone.
-func (l *Log) RotateSecret(ctx context.Context, owner, id string, r Rotation) (schemas.Subscription, error) {
+func (st *Store) Rotate(ctx context.Context, owner, id string, r Rotation) (schemas.Subscription, error) {
 	var sign signing
 	var err error
 	c := &checker{}
@@ -156,15 +157,15 @@ func (l *Log) RotateSecret(ctx context.Context, owner, id string, r Rotation) (s
 		c.refuse("/overlap_seconds", "0 to 2592000", "is %d", int64(r.Overlap/time.Second))
 	}
 	if len(c.fields) > 0 {
-		return schemas.Subscription{}, &Error{Fields: c.fields}
+		return schemas.Subscription{}, problem.Refuse(c.fields...)
 	}
-	err = pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, st.Pool, func(tx pgx.Tx) error {
 		s, err := one(ctx, tx, subscriptionForUpdate, owner, id)
 		if err != nil {
 			return err
 		}
 		if s.Protocol != schemas.ProtocolHTTP {
-			return &Error{Fields: []FieldError{{Pointer: "/secret", Detail: "only webhooks are signed"}}}
+			return problem.Refuse(problem.Field{Field: "/secret", Message: "only webhooks are signed"})
 		}
 		sid := uuid.MustParse(s.ID)
 		if _, err := tx.Exec(ctx, expireSigning, pgx.NamedArgs{"id": sid, "overlap": r.Overlap}); err != nil {
@@ -178,9 +179,9 @@ func (l *Log) RotateSecret(ctx context.Context, owner, id string, r Rotation) (s
 			return fmt.Errorf("notifier: count signing secrets: %w", err)
 		}
 		if n >= maxSecrets {
-			return fmt.Errorf("%d secrets overlap already; rotate with a shorter overlap: %w", n, ErrConflict)
+			return problem.New(problem.Conflict, "%d secrets overlap already; rotate with a shorter overlap", n)
 		}
-		if err := l.insertSigning(ctx, tx, sid, sign); err != nil {
+		if err := st.insertSigning(ctx, tx, sid, sign); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, touchSubscription, pgx.NamedArgs{"id": sid}); err != nil {
@@ -191,7 +192,7 @@ func (l *Log) RotateSecret(ctx context.Context, owner, id string, r Rotation) (s
 	if err != nil {
 		return schemas.Subscription{}, err
 	}
-	s, err := l.GetSubscription(ctx, owner, id)
+	s, err := st.Get(ctx, owner, id)
 	if err == nil && r.Secret == "" {
 		s.Secret = sign.text
 	}
@@ -214,15 +215,15 @@ func scanSecret(row pgx.CollectableRow) (s storedSecret, err error) {
 	return s, err
 }
 
-func (l *Log) open(s storedSecret) ([]byte, error) {
-	if l.Keyring == nil {
+func (st *Store) open(s storedSecret) ([]byte, error) {
+	if st.Keyring == nil {
 		return nil, fmt.Errorf("notifier: no key to open secrets with")
 	}
-	return l.Keyring.Open(s.sealed, sealContext(s.subscription, s.id, s.kind))
+	return st.Keyring.Open(s.sealed, sealContext(s.subscription, s.id, s.kind))
 }
 
 // credential is a subscription's credential in clear, nil if it has none.
-func (l *Log) credential(ctx context.Context, db querier, id uuid.UUID) (*schemas.SinkCredential, error) {
+func (st *Store) credential(ctx context.Context, db querier, id uuid.UUID) (*schemas.SinkCredential, error) {
 	list, err := readSecrets(ctx, db, []uuid.UUID{id})
 	if err != nil {
 		return nil, err
@@ -231,7 +232,7 @@ func (l *Log) credential(ctx context.Context, db querier, id uuid.UUID) (*schema
 	if i < 0 {
 		return nil, nil
 	}
-	text, err := l.open(list[i])
+	text, err := st.open(list[i])
 	if err != nil {
 		return nil, fmt.Errorf("notifier: credential of subscription %s: %w", id, err)
 	}
@@ -260,8 +261,8 @@ const targetsOf = `SELECT ` + subscriptionColumns + ` FROM tocsin.subscription W
 // credentials in clear. One whose credentials can't be opened comes as paused,
 // with the reason, so that nothing of what it is owed is lost or sent
 // unsigned.
-func (l *Log) Targets(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]schemas.Target, error) {
-	rows, err := l.Pool.Query(ctx, targetsOf, pgx.NamedArgs{"ids": ids})
+func (st *Store) Targets(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]schemas.Target, error) {
+	rows, err := st.Pool.Query(ctx, targetsOf, pgx.NamedArgs{"ids": ids})
 	if err != nil {
 		return nil, fmt.Errorf("notifier: read targets: %w", err)
 	}
@@ -269,7 +270,7 @@ func (l *Log) Targets(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]schem
 	if err != nil {
 		return nil, fmt.Errorf("notifier: read targets: %w", err)
 	}
-	sealed, err := readSecrets(ctx, l.Pool, ids)
+	sealed, err := readSecrets(ctx, st.Pool, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -282,7 +283,7 @@ func (l *Log) Targets(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]schem
 		if !ok {
 			continue
 		}
-		text, err := l.open(one)
+		text, err := st.open(one)
 		if err == nil && one.kind == kindCredential {
 			t.Credential = &schemas.SinkCredential{}
 			err = json.Unmarshal(text, t.Credential)
@@ -290,7 +291,7 @@ func (l *Log) Targets(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]schem
 			t.SigningSecrets = append(t.SigningSecrets, string(text))
 		}
 		if err != nil {
-			l.Logger.ErrorContext(ctx, "a subscription's secrets can't be opened; its deliveries wait", "subscription", one.subscription, "reason", err)
+			st.Logger.ErrorContext(ctx, "a subscription's secrets can't be opened; its deliveries wait", "subscription", one.subscription, "reason", err)
 			t.Subscription.State, t.Subscription.Reason = schemas.StatePaused, "its secrets can't be opened: "+err.Error()
 		}
 		out[one.subscription] = t
@@ -308,15 +309,15 @@ WHERE key_id <> @primary ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED`
 
 // Reseal seals all secrets with the keyring's first key, and says how many it
 // changed. After it the other keys can be taken out.
-func (l *Log) Reseal(ctx context.Context) (int, error) {
-	if l.Keyring == nil {
+func (st *Store) Reseal(ctx context.Context) (int, error) {
+	if st.Keyring == nil {
 		return 0, fmt.Errorf("notifier: no key to seal secrets with")
 	}
 	total := 0
 	for {
 		n := 0
-		err := pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
-			rows, err := tx.Query(ctx, staleSecrets, pgx.NamedArgs{"primary": l.Keyring.Primary()})
+		err := pgx.BeginFunc(ctx, st.Pool, func(tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, staleSecrets, pgx.NamedArgs{"primary": st.Keyring.Primary()})
 			if err != nil {
 				return fmt.Errorf("notifier: read secrets: %w", err)
 			}
@@ -325,11 +326,11 @@ func (l *Log) Reseal(ctx context.Context) (int, error) {
 				return fmt.Errorf("notifier: read secrets: %w", err)
 			}
 			for _, s := range list {
-				text, err := l.open(s)
+				text, err := st.open(s)
 				if err != nil {
 					return fmt.Errorf("notifier: reseal a secret of subscription %s: %w", s.subscription, err)
 				}
-				again := l.Keyring.Seal(text, sealContext(s.subscription, s.id, s.kind))
+				again := st.Keyring.Seal(text, sealContext(s.subscription, s.id, s.kind))
 				if _, err := tx.Exec(ctx, resealSecret, pgx.NamedArgs{"id": s.id, "key_id": again.KeyID, "sealed": again.Box}); err != nil {
 					return fmt.Errorf("notifier: reseal a secret: %w", err)
 				}

@@ -1,4 +1,4 @@
-package notifier
+package eventlog
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -21,7 +22,7 @@ const SubjectPrefix = "tocsin.events."
 
 // Bounds of one turn of the relay.
 const (
-	relayBatch       = renderBatch // events taken at a time; rendered, they may take DataLimit each
+	relayBatch       = RenderBatch // events taken at a time; rendered, they may take DataLimit each
 	relayConcurrency = 16          // events published at a time
 )
 
@@ -44,24 +45,21 @@ UPDATE tocsin.outbox o SET attempts = attempts + 1, reason = f.reason,
 FROM unnest(@ids::uuid[], @reasons::text[]) AS f(id, reason)
 WHERE o.event_id = f.id`
 
-// runRelay publishes what is in the outbox until ctx ends.
-func (l *Log) runRelay(ctx context.Context) { l.every(ctx, WakeOutbox, l.relay) }
-
-// relay publishes one batch of the outbox and clears it once NATS has stored
-// it; false if there is none. Should the clearing fail, the batch is published
-// again under the same message ids. The rows stay locked meanwhile, so that
-// replicas take others. An event that can't be read, or that fails while others
-// succeed, is put off, so that it holds nothing up; if NATS takes none of those
-// it was given, it is not there and all wait.
+// relay publishes one batch of the outbox and deletes it there once NATS has
+// stored it; false if there is none. If the deletion fails, the batch is
+// published again under the same message ids. The rows stay locked meanwhile, so
+// that replicas take others. An event that can't be read, or that fails while
+// others succeed, is postponed, so that it holds nothing up; if NATS takes none
+// at all, NATS is taken to be away and all wait.
 func (l *Log) relay(ctx context.Context) (worked bool, err error) {
 	err = pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, takeOutbox, pgx.NamedArgs{"limit": relayBatch})
 		if err != nil {
-			return fmt.Errorf("notifier: take from the outbox: %w", err)
+			return fmt.Errorf("eventlog: take from the outbox: %w", err)
 		}
 		ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 		if err != nil {
-			return fmt.Errorf("notifier: take from the outbox: %w", err)
+			return fmt.Errorf("eventlog: take from the outbox: %w", err)
 		}
 		if len(ids) == 0 {
 			return nil
@@ -81,20 +79,20 @@ func (l *Log) relay(ctx context.Context) (worked bool, err error) {
 		if len(published) == 0 {
 			if worked && err != nil {
 				l.Logger.WarnContext(ctx, "events could not be published", "events", len(failed), "reason", err)
-				return nil // what was put off is behind us
+				return nil // keep what was put off
 			}
 			return err
 		}
 		worked = true
 		if _, err := tx.Exec(ctx, clearOutbox, pgx.NamedArgs{"ids": published}); err != nil {
-			return fmt.Errorf("notifier: clear the outbox: %w", err)
+			return fmt.Errorf("eventlog: clear the outbox: %w", err)
 		}
 		if len(failed) == 0 {
 			return nil
 		}
 		l.Logger.WarnContext(ctx, "events could not be published and are put off", "events", len(failed), "reason", err)
 		if _, err := tx.Exec(ctx, postponeOutbox, pgx.NamedArgs{"ids": failed, "reason": err.Error()}); err != nil {
-			return fmt.Errorf("notifier: put off in the outbox: %w", err)
+			return fmt.Errorf("eventlog: put off in the outbox: %w", err)
 		}
 		return nil
 	})
@@ -104,7 +102,7 @@ func (l *Log) relay(ctx context.Context) (worked bool, err error) {
 // outgoing reads the events of the outbox. It returns the ids without those
 // that can't be read, and why those can't. An event that retention has dropped
 // has no record.
-func (l *Log) outgoing(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*record, []uuid.UUID, map[uuid.UUID]error, error) {
+func (l *Log) outgoing(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*Record, []uuid.UUID, map[uuid.UUID]error, error) {
 	records, err := l.records(ctx, ids)
 	unreadable := map[uuid.UUID]error{}
 	if some, ok := errors.AsType[*UnreadableError](err); ok {
@@ -116,7 +114,7 @@ func (l *Log) outgoing(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*rec
 	readable := make([]uuid.UUID, 0, len(ids))
 	for _, id := range ids {
 		if records[id] == nil && unreadable[id] == nil && bytes.Compare(id[:], dropped[:]) >= 0 {
-			unreadable[id] = fmt.Errorf("notifier: event %s of the outbox: %w", id, ErrNotFound)
+			unreadable[id] = problem.New(problem.NotFound, "eventlog: event %s of the outbox: not found", id)
 		}
 		if unreadable[id] == nil {
 			readable = append(readable, id)
@@ -133,18 +131,18 @@ func (l *Log) putOff(ctx context.Context, tx pgx.Tx, unreadable map[uuid.UUID]er
 	ids, reasons := make([]uuid.UUID, 0, len(unreadable)), make([]string, 0, len(unreadable))
 	for id, reason := range unreadable {
 		l.Logger.ErrorContext(ctx, "an event can't be read and is published later", "event", id, "reason", reason)
-		l.metrics.relayFails.Inc()
+		l.relayFails.Inc()
 		ids, reasons = append(ids, id), append(reasons, reason.Error())
 	}
 	if _, err := tx.Exec(ctx, unrenderedOutbox, pgx.NamedArgs{"ids": ids, "reasons": reasons}); err != nil {
-		return fmt.Errorf("notifier: put off in the outbox: %w", err)
+		return fmt.Errorf("eventlog: put off in the outbox: %w", err)
 	}
 	return nil
 }
 
 // publish publishes the events and says which were stored, which were not, and
 // why not. One without a record counts as stored.
-func (l *Log) publish(ctx context.Context, ids []uuid.UUID, records map[uuid.UUID]*record) (published, failed []uuid.UUID, err error) {
+func (l *Log) publish(ctx context.Context, ids []uuid.UUID, records map[uuid.UUID]*Record) (published, failed []uuid.UUID, err error) {
 	var (
 		mu   sync.Mutex
 		wg   sync.WaitGroup
@@ -158,11 +156,11 @@ func (l *Log) publish(ctx context.Context, ids []uuid.UUID, records map[uuid.UUI
 			mu.Lock()
 			defer mu.Unlock()
 			if e != nil {
-				l.metrics.relayFails.Inc()
+				l.relayFails.Inc()
 				failed, err = append(failed, id), e
 				return
 			}
-			l.metrics.relayed.Inc()
+			l.relayed.Inc()
 			published = append(published, id)
 		})
 	}
@@ -170,17 +168,17 @@ func (l *Log) publish(ctx context.Context, ids []uuid.UUID, records map[uuid.UUI
 	return published, failed, err
 }
 
-func (l *Log) publishOne(ctx context.Context, id uuid.UUID, r *record) error {
+func (l *Log) publishOne(ctx context.Context, id uuid.UUID, r *Record) error {
 	if r == nil {
 		return nil
 	}
 	body, err := json.Marshal(r.CloudEvent())
 	if err != nil {
-		return fmt.Errorf("notifier: event %s as JSON: %w", id, err)
+		return fmt.Errorf("eventlog: event %s as JSON: %w", id, err)
 	}
 	subject := SubjectPrefix + strings.TrimPrefix(r.Type, schemas.TypePrefix)
 	if err := l.Publisher.Publish(ctx, subject, id.String(), body); err != nil {
-		return fmt.Errorf("notifier: publish event %s: %w", id, err)
+		return fmt.Errorf("eventlog: publish event %s: %w", id, err)
 	}
 	return nil
 }

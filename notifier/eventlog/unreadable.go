@@ -1,4 +1,4 @@
-package notifier
+package eventlog
 
 import (
 	"context"
@@ -7,8 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// UnreadableError says that some events can't be read for a reason of their
-// own, such as rows that are gone. What was asked for beside them was read.
+// UnreadableError says that some events can't be read, each for a reason of its
+// own, such as rows that are gone. The others that were asked for were read.
 type UnreadableError struct {
 	reasons map[uuid.UUID]error
 }
@@ -18,9 +18,9 @@ func (e *UnreadableError) Unreadable() map[uuid.UUID]error { return e.reasons }
 
 func (e *UnreadableError) Error() string {
 	for id, reason := range e.reasons {
-		return fmt.Sprintf("notifier: %d events can't be read; %s: %v", len(e.reasons), id, reason)
+		return fmt.Sprintf("eventlog: %d events can't be read; %s: %v", len(e.reasons), id, reason)
 	}
-	return "notifier: no event that can't be read"
+	return "eventlog: no event that can't be read"
 }
 
 // Unwrap returns the reasons.
@@ -32,11 +32,10 @@ func (e *UnreadableError) Unwrap() []error {
 	return out
 }
 
-// renderEach gives the records that have none their data, so that one which
-// can't be rendered does not stand in the others' way. It returns those that
-// can't, with the reasons. An error is no event's own: the database or whoever
-// asks is gone.
-func (l *Log) renderEach(ctx context.Context, records []*record) (map[uuid.UUID]error, error) {
+// Render gives the records that have none their data. One that can't be rendered
+// does not keep the others from theirs: it is returned with its reason. An error
+// concerns all of them: the database is away, or ctx has ended.
+func (l *Log) Render(ctx context.Context, records []*Record) (map[uuid.UUID]error, error) {
 	err := l.render(ctx, records)
 	if err == nil {
 		return nil, nil
@@ -44,30 +43,30 @@ func (l *Log) renderEach(ctx context.Context, records []*record) (map[uuid.UUID]
 	unreadable := map[uuid.UUID]error{}
 	for _, r := range records {
 		if len(records) > 1 {
-			err = l.render(ctx, []*record{r})
+			err = l.render(ctx, []*Record{r})
 		}
 		if err == nil {
 			continue
 		}
-		// A database that answers is not to blame.
+		// If the database answers, the reason is the event's own.
 		if ctx.Err() != nil || l.Renderer == nil || l.Pool.Ping(ctx) != nil {
 			return nil, err
 		}
-		unreadable[r.id] = err
+		unreadable[r.UUID] = err
 	}
 	return unreadable, nil
 }
 
-// readable renders the records and returns those that could be. It is for
-// lists, which go on without the others.
-func (l *Log) readable(ctx context.Context, records []*record) ([]*record, error) {
-	unreadable, err := l.renderEach(ctx, records)
+// Readable renders the records and returns those that could be. It is for
+// lists, which leave the others out and log them.
+func (l *Log) Readable(ctx context.Context, records []*Record) ([]*Record, error) {
+	unreadable, err := l.Render(ctx, records)
 	if err != nil || len(unreadable) == 0 {
 		return records, err
 	}
-	out := make([]*record, 0, len(records))
+	out := make([]*Record, 0, len(records))
 	for _, r := range records {
-		if reason, ok := unreadable[r.id]; ok {
+		if reason, ok := unreadable[r.UUID]; ok {
 			l.Logger.ErrorContext(ctx, "an event can't be read and is left out", "event", r.ID, "reason", reason)
 			continue
 		}

@@ -1,4 +1,4 @@
-package notifier
+package eventlog
 
 import (
 	"context"
@@ -22,22 +22,22 @@ const (
 
 // eventBase is the base of new events. Its row is made once for each URL that
 // a database has seen, and never changes.
-func (l *Log) eventBase(ctx context.Context) (base, error) {
-	if b := l.base.Load(); b != nil {
+func (w *Writer) eventBase(ctx context.Context) (base, error) {
+	if b := w.base.Load(); b != nil {
 		return *b, nil
 	}
-	b := base{url: l.PublicURL}
+	b := base{url: w.PublicURL}
 	args := pgx.NamedArgs{"url": b.url}
-	err := l.Pool.QueryRow(ctx, knownBase, args).Scan(&b.id)
+	err := w.Pool.QueryRow(ctx, knownBase, args).Scan(&b.id)
 	if errors.Is(err, pgx.ErrNoRows) {
-		if _, err = l.Pool.Exec(ctx, newBase, args); err == nil {
-			err = l.Pool.QueryRow(ctx, knownBase, args).Scan(&b.id)
+		if _, err = w.Pool.Exec(ctx, newBase, args); err == nil {
+			err = w.Pool.QueryRow(ctx, knownBase, args).Scan(&b.id)
 		}
 	}
 	if err != nil {
-		return base{}, fmt.Errorf("notifier: note the public URL: %w", err)
+		return base{}, fmt.Errorf("eventlog: note the public URL: %w", err)
 	}
-	l.base.Store(&b)
+	w.base.Store(&b)
 	return b, nil
 }
 

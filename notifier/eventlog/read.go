@@ -1,0 +1,92 @@
+package eventlog
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/schemas"
+)
+
+// RenderBatch is how many events are rendered at a time: rendered, each may take
+// DataLimit of memory.
+const RenderBatch = 32
+
+// Whole is the data of a vulnerabilities_changed event with its lists in full,
+// however long they are.
+func (l *Log) Whole(ctx context.Context, r *Record) (schemas.VulnerabilitiesChanged, error) {
+	var none schemas.VulnerabilitiesChanged
+	if l.Renderer == nil {
+		return none, fmt.Errorf("eventlog: no renderer for the events of updates")
+	}
+	datas, err := l.Renderer.RenderChanges(ctx, []schemas.ChangeKey{r.Key}, 0)
+	if err != nil {
+		return none, fmt.Errorf("eventlog: render event %s: %w", r.ID, err)
+	}
+	if len(datas) != 1 {
+		return none, fmt.Errorf("eventlog: event %s rendered as %d", r.ID, len(datas))
+	}
+	return datas[0], nil
+}
+
+const eventsBetween = `
+SELECT ` + recordColumns + ` FROM tocsin.event
+WHERE id > @after AND id < @until
+  AND (@change::bigint = 0 OR (change_id = @change AND type = '` + schemas.TypeVulnerabilitiesChanged + `'))
+ORDER BY id LIMIT @limit`
+
+// Between reads the next events between two ids, as db sees them, oldest first:
+// those of a change, beside which others may lie, or all if changeID is 0. Data
+// that is rendered is left out.
+func (l *Log) Between(ctx context.Context, db querier, changeID int64, after, until uuid.UUID, limit int) ([]*Record, error) {
+	list, err := collect(ctx, db, eventsBetween, pgx.NamedArgs{"change": changeID, "after": after, "until": until, "limit": limit})
+	if err != nil {
+		return nil, fmt.Errorf("eventlog: read events: %w", err)
+	}
+	return list, nil
+}
+
+const eventsFor = `
+SELECT ` + recordColumns + ` FROM tocsin.event
+WHERE id > @after AND id < @until AND (scope IS NULL OR scope = @scope) AND type = ANY(@types)
+ORDER BY id LIMIT @limit`
+
+// For reads the next events of some types, oldest first: those for everybody
+// and those made for scope. Data that is rendered is left out.
+func (l *Log) For(ctx context.Context, scope *Scope, types []string, after, until uuid.UUID, limit int) ([]*Record, error) {
+	list, err := collect(ctx, l.Pool, eventsFor, pgx.NamedArgs{"scope": scope, "types": types, "after": after, "until": until, "limit": limit})
+	if err != nil {
+		return nil, fmt.Errorf("eventlog: read events: %w", err)
+	}
+	return list, nil
+}
+
+const recentEvents = `
+SELECT ` + recordColumns + ` FROM tocsin.event
+WHERE scope IS NULL AND id < @before ORDER BY id DESC LIMIT @limit`
+
+// Before reads the events for everybody right before an id, newest first. Data
+// that is rendered is left out.
+func (l *Log) Before(ctx context.Context, id uuid.UUID, limit int) ([]*Record, error) {
+	list, err := collect(ctx, l.Pool, recentEvents, pgx.NamedArgs{"before": id, "limit": limit})
+	if err != nil {
+		return nil, fmt.Errorf("eventlog: read recent events: %w", err)
+	}
+	return list, nil
+}
+
+const rangeOfChange = `SELECT after, until FROM tocsin.change_events WHERE change_id = @change`
+
+// RangeOf is between which ids the events of a change lie.
+func (l *Log) RangeOf(ctx context.Context, changeID int64) (after, until uuid.UUID, err error) {
+	if err = l.Pool.QueryRow(ctx, rangeOfChange, pgx.NamedArgs{"change": changeID}).Scan(&after, &until); err != nil {
+		err = fmt.Errorf("eventlog: read where the events of change %d lie: %w", changeID, err)
+	}
+	return after, until, err
+}
+
+// Floor is the smallest id of an event of a moment.
+func Floor(at time.Time) uuid.UUID { return uuidFloor(at.UnixMilli()) }
