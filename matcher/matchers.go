@@ -41,6 +41,7 @@ func newMatcherSet(ctx context.Context, o Options) (*matcherSet, error) {
 	if err != nil {
 		return nil, err
 	}
+	ms = withExact(ms)
 	slices.SortFunc(ms, func(a, b driver.Matcher) int { return strings.Compare(a.Name(), b.Name()) })
 	return describe(ms)
 }
@@ -159,7 +160,10 @@ func condition(m driver.Matcher) (string, error) {
 			conds = append(conds, sql)
 		}
 	}
-	if _, ok := m.(driver.VersionFilter); ok {
+	switch m.(type) {
+	case exact:
+		conds = append(conds, `(v.package_version LIKE 'range:%' OR v.version_kind = r.norm_kind AND v.vulnerable_range @> r.norm_version)`)
+	case driver.VersionFilter:
 		conds = append(conds, `v.version_kind = r.norm_kind AND v.vulnerable_range @> r.norm_version`)
 	}
 	if len(conds) == 0 {

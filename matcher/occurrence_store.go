@@ -114,7 +114,7 @@ func (e *Engine) recordRows(id int32, o *occurrence) ([][]any, error) {
 		}
 		p := r.Package
 		rows[i] = []any{
-			id, int32(i), e.matchers.interested(r), p.Name, kindText(p), p.Source.Name, kindText(p.Source), p.Module,
+			id, int32(i), e.matchers.interested(r), matchName(r), kindText(p), p.Source.Name, kindText(p.Source), p.Module,
 			p.NormalizedVersion.Kind, p.NormalizedVersion.V[:],
 			d.DID, d.Name, d.Version, d.VersionID, d.VersionCodeName, d.PrettyName, d.Arch, repo.Name, repo.Key,
 		}

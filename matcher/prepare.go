@@ -34,9 +34,9 @@ WHERE NOT EXISTS (SELECT FROM tocsin.matcher_bit b WHERE b.name = n.name)`
 
 	nextOccurrences = `SELECT id, body FROM tocsin.occurrence WHERE id > @after ORDER BY id LIMIT 2000`
 	setMatchers     = `
-UPDATE tocsin.occurrence_record r SET matchers = n.matchers
-FROM unnest(@ids::integer[], @ordinals::integer[], @matchers::bigint[]) AS n (id, ordinal, matchers)
-WHERE r.occurrence_id = n.id AND r.ordinal = n.ordinal AND r.matchers <> n.matchers`
+UPDATE tocsin.occurrence_record r SET matchers = n.matchers, name = n.name
+FROM unnest(@ids::integer[], @ordinals::integer[], @matchers::bigint[], @names::text[]) AS n (id, ordinal, matchers, name)
+WHERE r.occurrence_id = n.id AND r.ordinal = n.ordinal AND (r.matchers <> n.matchers OR r.name <> n.name)`
 )
 
 // prepared runs f, which checks in its transaction, by checkMatchers, that the
@@ -207,6 +207,7 @@ func recomputeBatch(ctx context.Context, tx pgx.Tx, set *matcherSet, after int32
 	}
 	var ids, ordinals []int32
 	var masks []int64
+	var names []string
 	var id int32
 	var body []byte
 	_, err = pgx.ForEachRow(rows, []any{&id, &body}, func() error {
@@ -220,6 +221,7 @@ func recomputeBatch(ctx context.Context, tx pgx.Tx, set *matcherSet, after int32
 		}
 		for i, r := range records {
 			ids, ordinals, masks = append(ids, id), append(ordinals, int32(i)), append(masks, set.interested(r))
+			names = append(names, matchName(r))
 		}
 		after = id
 		return nil
@@ -227,6 +229,6 @@ func recomputeBatch(ctx context.Context, tx pgx.Tx, set *matcherSet, after int32
 	if err != nil || len(ids) == 0 {
 		return after, err
 	}
-	_, err = tx.Exec(ctx, setMatchers, pgx.NamedArgs{"ids": ids, "ordinals": ordinals, "matchers": masks})
+	_, err = tx.Exec(ctx, setMatchers, pgx.NamedArgs{"ids": ids, "ordinals": ordinals, "matchers": masks, "names": names})
 	return after, err
 }

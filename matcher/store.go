@@ -2,17 +2,23 @@ package matcher
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/quay/claircore"
 	"github.com/quay/claircore/datastore"
+
+	"tocsin.dev/tocsin/internal/osvrange"
 )
 
-// Store mends a defect of claircore's matcher store: its Get forgets what it
-// found for a package when the package has several records (repositories,
-// distributions) whose queries differ, in the order of a map. The returned
-// store asks the inner one so that no call has two queries for one package, and
-// returns the union. A missing source package, distribution or repository
-// counts as an empty one instead of a nil pointer.
+// Store mends claircore's matcher store. Its Get forgets what it found for a
+// package when the package has several records (repositories, distributions)
+// whose queries differ, in the order of a map: the returned store asks the inner
+// one so that no call has two queries for one package, and returns the union. A
+// missing source package, distribution or repository counts as an empty one
+// instead of a nil pointer. Python's packages are asked for by their normalized
+// names, and rows with exact bounds are found whatever their numbers are, for
+// the matchers of this package to judge.
 func Store(inner datastore.MatcherStore) datastore.MatcherStore {
 	return &unionStore{inner}
 }
@@ -38,27 +44,48 @@ func (s *unionStore) Get(ctx context.Context, records []*claircore.IndexRecord, 
 		if err != nil {
 			return nil, err
 		}
-		for pkg, vulns := range found {
-			for _, v := range vulns {
-				if k := [2]string{pkg, v.ID}; !seen[k] {
-					seen[k] = true
-					out[pkg] = append(out[pkg], v)
+		keep := func(found map[string][]*claircore.Vulnerability, wanted func(*claircore.Vulnerability) bool) {
+			for pkg, vulns := range found {
+				for _, v := range vulns {
+					if k := [2]string{pkg, v.ID}; !seen[k] && wanted(v) {
+						seen[k] = true
+						out[pkg] = append(out[pkg], v)
+					}
 				}
 			}
 		}
+		keep(found, func(*claircore.Vulnerability) bool { return true })
+		if !opts.VersionFiltering {
+			continue
+		}
+		round = slices.DeleteFunc(round, func(r *claircore.IndexRecord) bool { return !exactRepository(r.Repository) })
+		if len(round) == 0 {
+			continue
+		}
+		unfiltered := opts
+		unfiltered.VersionFiltering = false
+		if found, err = s.MatcherStore.Get(ctx, round, unfiltered); err != nil {
+			return nil, err
+		}
+		keep(found, func(v *claircore.Vulnerability) bool { return strings.HasPrefix(v.Package.Version, osvrange.Prefix) })
 	}
 	return out, nil
 }
 
-// whole returns a record none of whose parts is nil, for building a query.
+// whole returns a record for building a query: none of its parts is nil, and
+// its package has the name that advisories are asked by.
 func whole(r *claircore.IndexRecord) *claircore.IndexRecord {
-	if r.Package.Source != nil && r.Distribution != nil && r.Repository != nil {
+	name := matchName(r)
+	if r.Package.Source != nil && r.Distribution != nil && r.Repository != nil && r.Package.Name == name {
 		return r
 	}
 	w := *r
-	if w.Package.Source == nil {
+	if w.Package.Source == nil || w.Package.Name != name {
 		p := *w.Package
-		p.Source = &claircore.Package{}
+		p.Name = name
+		if p.Source == nil {
+			p.Source = &claircore.Package{}
+		}
 		w.Package = &p
 	}
 	if w.Distribution == nil {

@@ -135,6 +135,9 @@ func (d *drive) vulnerabilities(ctx context.Context, contents io.ReadCloser, fp 
 	if err != nil {
 		return out, fmt.Errorf("parse: %w", err)
 	}
+	for _, v := range vulns {
+		identify(v)
+	}
 	if isDelta && len(vulns) == 0 && len(deleted) == 0 && rows > 0 {
 		// The Red Hat updater has a new fingerprint whenever it is asked.
 		// Storing would link every row of the last operation to a new one.

@@ -119,11 +119,19 @@ func advisories(n int) map[string]string {
 	return files
 }
 
+// of makes advisories those of another ecosystem.
+func of(ecosystem string, files map[string]string) map[string]string {
+	for name, a := range files {
+		files[name] = strings.ReplaceAll(a, `"ecosystem":"Go"`, fmt.Sprintf(`"ecosystem":%q`, ecosystem))
+	}
+	return files
+}
+
 // osv puts the ecosystems with n advisories each.
 func (m *mirror) osv(t testing.TB, n int, ecosystems ...string) {
 	m.put("/ecosystems.txt", []byte(strings.Join(ecosystems, "\n")+"\n"))
 	for _, e := range ecosystems {
-		m.put("/"+e+"/all.zip", zipped(t, advisories(n)))
+		m.put("/"+e+"/all.zip", zipped(t, of(e, advisories(n))))
 	}
 }
 

@@ -15,8 +15,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/klauspost/compress/zstd"
 	"github.com/quay/claircore"
-	"github.com/quay/claircore/datastore"
 	"github.com/quay/claircore/libvuln/driver"
+
+	"tocsin.dev/tocsin/internal/vulnstore"
 )
 
 // Imported is what an import did.
@@ -80,9 +81,7 @@ func (s *Service) importOne(ctx context.Context, in *entries, first entry) (skip
 	var ref uuid.UUID
 	switch first.Kind {
 	case driver.VulnerabilityKind:
-		ref, err = s.database.claircore(ctx, func(store datastore.Updater) (uuid.UUID, error) {
-			return store.UpdateVulnerabilitiesIter(ctx, first.Updater, first.Fingerprint, in.vulnerabilities(first))
-		})
+		ref, err = s.database.update(ctx, vulnstore.Update{Updater: first.Updater, Fingerprint: first.Fingerprint, Vulns: in.vulnerabilities(first)})
 	case driver.EnrichmentKind:
 		var records []driver.EnrichmentRecord
 		for in.more(first.Ref) {
@@ -196,6 +195,7 @@ func (in *entries) vulnerabilities(first entry) func(func(*claircore.Vulnerabili
 			}
 			v := in.next.Vuln
 			in.taken()
+			identify(v)
 			if !yield(v, nil) {
 				return
 			}

@@ -231,7 +231,7 @@ func TestHostileFeeds(t *testing.T) {
 	before := b.want("osv/go", Updated, 200)
 	for i, f := range feeds {
 		m.hook("/Go/all.zip", f.feed)
-		m.put("/npm/all.zip", zipped(t, advisories(200+i+1)))
+		m.put("/npm/all.zip", zipped(t, of("npm", advisories(200+i+1))))
 		err := b.run("osv")
 		if err == nil || f.is != nil && !errors.Is(err, f.is) || !strings.Contains(err.Error(), f.says) {
 			t.Errorf("%s: the job says %v, want %v with %q", f.name, err, f.is, f.says)

@@ -19,7 +19,8 @@ import (
 	"github.com/quay/claircore/rhel/vex"
 	"github.com/quay/claircore/suse"
 	"github.com/quay/claircore/ubuntu"
-	"github.com/quay/claircore/updater/osv"
+
+	"tocsin.dev/tocsin/updater/osv"
 )
 
 // A Set is one publisher's updaters.

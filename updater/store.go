@@ -5,15 +5,16 @@ import (
 	"crypto/md5"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/quay/claircore"
-	"github.com/quay/claircore/datastore"
-	"github.com/quay/claircore/datastore/postgres"
 	"github.com/quay/claircore/libvuln/driver"
+
+	"tocsin.dev/tocsin/internal/vulnstore"
 )
 
 // A sink is where a run puts what it parsed: the database, or a file for an
@@ -57,41 +58,42 @@ func (d *database) previous(ctx context.Context, kind driver.UpdateKind, updater
 
 const lockShared = `SELECT pg_advisory_xact_lock_shared(@key)`
 
-// claircoreConns is how many connections one of claircore's updates takes while
-// it holds others, and one for the lock.
-const claircoreConns = 4
-
-// claircore runs f with claircore's store on connections of its own while the
-// shared lock is held. claircore asks for more connections while it holds some,
-// which on a shared pool can wait for others that do the same, for ever.
-func (d *database) claircore(ctx context.Context, f func(datastore.Updater) (uuid.UUID, error)) (ref uuid.UUID, err error) {
-	cfg := d.pool.Config()
-	cfg.MinConns, cfg.MinIdleConns, cfg.MaxConns = 0, 0, claircoreConns
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
-	if err != nil {
-		return uuid.Nil, fmt.Errorf("connections for storing: %w", err)
-	}
-	defer pool.Close()
-	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+// update stores one operation in one transaction, while the shared lock is held.
+func (d *database) update(ctx context.Context, u vulnstore.Update) (uuid.UUID, error) {
+	var stored vulnstore.Stored
+	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockShared, pgx.NamedArgs{"key": d.lock}); err != nil {
 			return fmt.Errorf("lock for storing: %w", err)
 		}
-		ref, err = f(postgres.NewMatcherStore(pool))
+		var err error
+		stored, err = vulnstore.Write(ctx, tx, u)
 		return err
 	})
-	return ref, err
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if _, err := d.pool.Exec(ctx, vulnstore.RefreshLatest); err != nil {
+		return stored.Ref, fmt.Errorf("refresh latest_update_operations: %w", err)
+	}
+	return stored.Ref, nil
 }
 
 func (d *database) vulnerabilities(ctx context.Context, updater string, fp driver.Fingerprint, vulns []*claircore.Vulnerability) (uuid.UUID, error) {
-	return d.claircore(ctx, func(store datastore.Updater) (uuid.UUID, error) {
-		return store.UpdateVulnerabilities(ctx, updater, fp, vulns)
-	})
+	return d.update(ctx, vulnstore.Update{Updater: updater, Fingerprint: fp, Vulns: each(vulns)})
 }
 
 func (d *database) delta(ctx context.Context, updater string, fp driver.Fingerprint, vulns []*claircore.Vulnerability, deleted []string) (uuid.UUID, error) {
-	return d.claircore(ctx, func(store datastore.Updater) (uuid.UUID, error) {
-		return store.DeltaUpdateVulnerabilities(ctx, updater, fp, vulns, deleted)
-	})
+	return d.update(ctx, vulnstore.Update{Updater: updater, Fingerprint: fp, Vulns: each(vulns), Delta: true, Deleted: deleted})
+}
+
+func each(vulns []*claircore.Vulnerability) iter.Seq2[*claircore.Vulnerability, error] {
+	return func(yield func(*claircore.Vulnerability, error) bool) {
+		for _, v := range vulns {
+			if !yield(v, nil) {
+				return
+			}
+		}
+	}
 }
 
 // enrichments stores one operation in one transaction. claircore's own method
@@ -128,7 +130,7 @@ func (d *database) enrichments(ctx context.Context, updater string, fp driver.Fi
 	if err != nil {
 		return uuid.Nil, err
 	}
-	if _, err := d.pool.Exec(ctx, refreshLatest); err != nil {
+	if _, err := d.pool.Exec(ctx, vulnstore.RefreshLatest); err != nil {
 		return ref, fmt.Errorf("refresh latest_update_operations: %w", err)
 	}
 	return ref, nil
@@ -151,8 +153,6 @@ INSERT INTO uo_enrich (uo, enrich, updater, date)
 SELECT DISTINCT @operation::bigint, e.id, @updater, transaction_timestamp()
 FROM incoming_enrichment i
 JOIN enrichment e ON e.hash_kind = 'md5' AND e.hash = i.hash`
-
-	refreshLatest = `REFRESH MATERIALIZED VIEW CONCURRENTLY latest_update_operations`
 )
 
 // hashEnrichment identifies a record as claircore does: rows that it stored are
@@ -190,7 +190,7 @@ func (d *database) settle(ctx context.Context) (bool, error) {
 	if !stale {
 		return emptied > 0, nil
 	}
-	if _, err := d.pool.Exec(ctx, refreshLatest); err != nil {
+	if _, err := d.pool.Exec(ctx, vulnstore.RefreshLatest); err != nil {
 		return false, fmt.Errorf("refresh latest_update_operations: %w", err)
 	}
 	return true, nil
