@@ -8,17 +8,12 @@ import (
 	"net/http"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/quay/claircore/alpine"
 	"github.com/quay/claircore/datastore/postgres"
-	"github.com/quay/claircore/dpkg"
-	"github.com/quay/claircore/gobin"
 	"github.com/quay/claircore/indexer"
-	"github.com/quay/claircore/java"
+	"github.com/quay/claircore/indexer/controller"
 	"github.com/quay/claircore/libindex"
-	"github.com/quay/claircore/nodejs"
-	"github.com/quay/claircore/python"
-	"github.com/quay/claircore/rpm"
-	"github.com/quay/claircore/ruby"
+
+	"tocsin.dev/tocsin/indexer/ecosystem"
 )
 
 // Scanners configures claircore's scanners, by kind and name, in claircore's
@@ -46,14 +41,19 @@ func newLibindex(ctx context.Context, pool *pgxpool.Pool, a *arena, o Scanners, 
 	if err != nil {
 		return nil, nil, err
 	}
+	store := &libStore{postgres.NewIndexerStore(pool), pool}
 	opts := &libindex.Options{
-		Store:      &libStore{postgres.NewIndexerStore(pool)},
+		Store:      store,
 		Locker:     &locker{pool},
 		FetchArena: a,
-		Ecosystems: safe([]*indexer.Ecosystem{
-			dpkg.NewEcosystem(ctx), alpine.NewEcosystem(ctx), rhelEco, rpm.NewEcosystem(ctx), python.NewEcosystem(ctx),
-			java.NewEcosystem(ctx), rhccEco, gobin.NewEcosystem(ctx), ruby.NewEcosystem(ctx), nodejs.NewEcosystem(ctx),
-		}),
+		Ecosystems: safe(ecosystem.All(ctx, store, rhelEco, rhccEco)),
+		// What a whiteout takes is left out before the reports of the ecosystems
+		// are merged: afterwards only one path of a package is known.
+		ControllerFactory: func(o *indexer.Options) *controller.Controller {
+			own := *o
+			own.Resolvers = nil
+			return controller.New(&own)
+		},
 	}
 	opts.ScannerConfig.Package, opts.ScannerConfig.Dist = without(o.Package, containerScanner), o.Dist
 	opts.ScannerConfig.Repo, opts.ScannerConfig.File = without(o.Repo, repositoryScanner), o.File

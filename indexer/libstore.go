@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/quay/claircore"
 	"github.com/quay/claircore/indexer"
 )
 
-// libStore is claircore's store with four changes.
+// libStore is claircore's store with five changes.
 //
 //   - It does not fill manifest_index, claircore's table of every (manifest,
 //     package, distribution, repository): the inventory that package matcher
@@ -19,9 +20,12 @@ import (
 //   - A report in progress, or failed, does not replace a finished one.
 //   - A layer that a scanner could not judge for lack of outside data does not
 //     count as scanned by it, so that indexing again mends it.
+//   - What a layer does to the file system is kept packed, one row a layer,
+//     instead of one row a file.
 //   - Closing it leaves the pool open, which belongs to others.
 type libStore struct {
 	indexer.Store
+	pool *pgxpool.Pool
 }
 
 var _ indexer.Store = (*libStore)(nil)

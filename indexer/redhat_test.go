@@ -12,19 +12,12 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/quay/claircore/alpine"
 	"github.com/quay/claircore/datastore/postgres"
-	"github.com/quay/claircore/dpkg"
-	"github.com/quay/claircore/gobin"
-	"github.com/quay/claircore/indexer"
-	"github.com/quay/claircore/java"
 	"github.com/quay/claircore/libindex"
-	"github.com/quay/claircore/nodejs"
-	"github.com/quay/claircore/python"
 	"github.com/quay/claircore/rhel"
 	"github.com/quay/claircore/rhel/rhcc"
-	"github.com/quay/claircore/rpm"
-	"github.com/quay/claircore/ruby"
+
+	"tocsin.dev/tocsin/indexer/ecosystem"
 
 	"tocsin.dev/tocsin/schemas"
 )
@@ -182,26 +175,24 @@ func TestMappingFetch(t *testing.T) {
 	}
 }
 
-// Our scanners report to be claircore's: the scanner state, which clients
-// compare, is the one stock claircore has with the same ecosystems.
-func TestStateIsClaircores(t *testing.T) {
+// What stands before scanners reports to be what it stands before: the scanner
+// state, which clients compare, is the one that the ecosystems have by
+// themselves.
+func TestStateIsTheScanners(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	r := p.newRig(t, nil)
 	ctx := t.Context()
 	lib, err := libindex.New(ctx, &libindex.Options{
 		Store: postgres.NewIndexerStore(p.pool), Locker: &locker{p.pool}, FetchArena: r.arena,
-		Ecosystems: []*indexer.Ecosystem{
-			dpkg.NewEcosystem(ctx), alpine.NewEcosystem(ctx), rhel.NewEcosystem(ctx), rpm.NewEcosystem(ctx), python.NewEcosystem(ctx),
-			java.NewEcosystem(ctx), rhcc.NewEcosystem(ctx), gobin.NewEcosystem(ctx), ruby.NewEcosystem(ctx), nodejs.NewEcosystem(ctx),
-		},
+		Ecosystems: ecosystem.All(ctx, &libStore{}, rhel.NewEcosystem(ctx), rhcc.NewEcosystem(ctx)),
 	}, &http.Client{Transport: refuse{}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	state, err := lib.State(ctx)
 	if err != nil || state != r.State() {
-		t.Errorf("our state is %s, claircore's %s, %v", r.State(), state, err)
+		t.Errorf("our state is %s, that of the ecosystems %s, %v", r.State(), state, err)
 	}
 }
 

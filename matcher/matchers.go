@@ -41,7 +41,7 @@ func newMatcherSet(ctx context.Context, o Options) (*matcherSet, error) {
 	if err != nil {
 		return nil, err
 	}
-	ms = withExact(ms)
+	ms = withSources(withExact(ms))
 	slices.SortFunc(ms, func(a, b driver.Matcher) int { return strings.Compare(a.Name(), b.Name()) })
 	return describe(ms)
 }

@@ -53,7 +53,7 @@ func NewSplitWorld(ctx context.Context, truth, engine *pgxpool.Pool) (*World, er
 	if err != nil {
 		return nil, err
 	}
-	for i, m := range ms {
+	for i, m := range deviating(ms) {
 		ms[i] = matcher.Lenient(m)
 	}
 	w.scanner, err = libvuln.New(ctx, &libvuln.Options{
