@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/time/rate"
+
+	"tocsin.dev/tocsin/internal/text"
 )
 
 // openTarget is a target with its users counted, so that it is closed after
@@ -319,13 +321,5 @@ func settled(l *lane, c Config, r result) settlement {
 // snippet is what the database keeps of a text: valid UTF-8 without NUL, at
 // most [SnippetLimit] bytes.
 func snippet(s string) string {
-	cut := len(s) > SnippetLimit
-	if cut {
-		s = s[:SnippetLimit]
-	}
-	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "?")
-	if len(s) > SnippetLimit {
-		s = strings.ToValidUTF8(s[:SnippetLimit], "")
-	}
-	return s
+	return text.Cut(strings.ToValidUTF8(strings.ReplaceAll(text.Cut(s, SnippetLimit), "\x00", ""), "?"), SnippetLimit)
 }

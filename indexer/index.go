@@ -14,6 +14,7 @@ import (
 
 	"tocsin.dev/tocsin/indexer/image"
 	"tocsin.dev/tocsin/internal/jobs"
+	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -152,12 +153,12 @@ func (ix *Indexer) explain(ctx context.Context, a *attempt, err error) error {
 // OnFailed hook of the job store.
 func (ix *Indexer) JobFailed(ctx context.Context, tx pgx.Tx, job jobs.Job) error {
 	if job.Rejected {
-		var text string
-		if err := json.Unmarshal(job.Payload, &text); err != nil {
-			text = string(job.Payload)
+		var payload string
+		if err := json.Unmarshal(job.Payload, &payload); err != nil {
+			payload = string(job.Payload)
 		}
 		return ix.opts.Announcer.JobRejected(ctx, tx, schemas.JobRejected{
-			Job: job.ID.String(), Kind: job.Kind, Reason: job.Reason, Payload: cut(text, 1<<10),
+			Job: job.ID.String(), Kind: job.Kind, Reason: job.Reason, Payload: text.Cut(payload, 1<<10),
 		})
 	}
 	data := schemas.ManifestIndexFailed{Job: job.ID.String(), Reason: job.Reason, Attempts: job.Attempts}
@@ -175,12 +176,4 @@ func (ix *Indexer) JobFailed(ctx context.Context, tx pgx.Tx, job jobs.Job) error
 	}
 	data.Manifest = schemas.Manifest{Digest: p.Digest, Names: names, Labels: labels}
 	return ix.opts.Announcer.ManifestIndexFailed(ctx, tx, data)
-}
-
-// cut shortens s to at most n bytes without breaking a character.
-func cut(s string, n int) string {
-	if len(s) > n {
-		s = strings.ToValidUTF8(s[:n], "")
-	}
-	return s
 }

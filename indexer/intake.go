@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/text"
 )
 
 // intakeConcurrency is how many messages are written down at a time.
@@ -27,7 +28,7 @@ func (ix *Indexer) take(ctx context.Context, m bus.Message) error {
 			return fmt.Errorf("take in a manifest: %w", err)
 		}
 	}
-	if _, rerr := ix.opts.Jobs.Reject(ctx, JobKind, redact(m.Data), rejection(err)); rerr != nil {
+	if _, rerr := ix.opts.Jobs.Reject(ctx, JobKind, text.RedactMessage(m.Data), rejection(err)); rerr != nil {
 		return rerr
 	}
 	ix.metrics.intake.WithLabelValues("rejected").Inc()

@@ -14,6 +14,7 @@ import (
 
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/jobs"
+	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -210,7 +211,7 @@ func hostileMessages(t *testing.T, r *rig) {
 					t.Fatal(err)
 				}
 				i := slices.IndexFunc(list, func(j jobs.Job) bool {
-					return j.Rejected && j.Key == digestOf(redact([]byte(m.data))) && strings.Contains(j.Reason, m.hint)
+					return j.Rejected && j.Key == digestOf(text.RedactMessage([]byte(m.data))) && strings.Contains(j.Reason, m.hint)
 				})
 				if i >= 0 {
 					job = list[i]

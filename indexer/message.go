@@ -7,13 +7,12 @@ import (
 	"fmt"
 	"io"
 	"mime"
-	"regexp"
-	"slices"
 	"strings"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 
 	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/text"
 )
 
 // maxMessage bounds a message, in bytes.
@@ -111,7 +110,7 @@ func eventData(m bus.Message) ([]byte, error) {
 		return nil, errors.New("batches of CloudEvents are not taken: publish each in a message of its own")
 	case header("ce-specversion") != "":
 		if v := header("ce-specversion"); v != cloudevents.VersionV1 && v != cloudevents.VersionV03 {
-			return nil, fmt.Errorf("CloudEvents version %q is unknown", cut(v, 20))
+			return nil, fmt.Errorf("CloudEvents version %q is unknown", text.Cut(v, 20))
 		}
 		for _, name := range []string{"ce-id", "ce-source", "ce-type"} {
 			if header(name) == "" {
@@ -119,7 +118,7 @@ func eventData(m bus.Message) ([]byte, error) {
 			}
 		}
 		if kind != "" && !isJSON(kind) {
-			return nil, fmt.Errorf("data of type %q is not JSON", cut(kind, 100))
+			return nil, fmt.Errorf("data of type %q is not JSON", text.Cut(kind, 100))
 		}
 		return m.Data, nil
 	case strings.HasPrefix(kind, "application/cloudevents"), looksStructured(m.Data):
@@ -133,7 +132,7 @@ func eventData(m bus.Message) ([]byte, error) {
 		if e.DataContentType() != "" {
 			kind, _, _ := mime.ParseMediaType(e.DataContentType())
 			if !isJSON(kind) {
-				return nil, fmt.Errorf("data of type %q is not JSON", cut(e.DataContentType(), 100))
+				return nil, fmt.Errorf("data of type %q is not JSON", text.Cut(e.DataContentType(), 100))
 			}
 		}
 		if len(e.Data()) == 0 {
@@ -155,60 +154,4 @@ func looksStructured(data []byte) bool {
 		SpecVersion *string `json:"specversion"`
 	}
 	return json.Unmarshal(data, &e) == nil && e.SpecVersion != nil
-}
-
-var (
-	secretValue = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[a-z0-9+/=._~-]+`)
-	secretQuery = regexp.MustCompile(`(https?://[^\s"?\\]*)\?[^\s"\\]*`)
-	userInfo    = regexp.MustCompile(`(https?://)[^\s"/@\\]*@`)
-	headersKey  = regexp.MustCompile(`(?i)headers`)
-)
-
-const redacted = "[redacted]"
-
-// redact removes what may be a credential from a message that is kept because
-// nobody can understand it. Where a message isn't JSON, nobody knows where its
-// headers end: all that follows the word is cut.
-func redact(data []byte) []byte {
-	var v any
-	if err := json.Unmarshal(data, &v); err == nil {
-		if out, err := json.Marshal(redactHeaders(v)); err == nil {
-			data = out
-		}
-	} else if at := headersKey.FindIndex(data); at != nil {
-		data = slices.Concat(data[:at[1]], []byte(" "+redacted))
-	}
-	data = secretValue.ReplaceAll(data, []byte("$1 "+redacted))
-	data = userInfo.ReplaceAll(data, []byte("${1}"+redacted+"@"))
-	return secretQuery.ReplaceAll(data, []byte("$1?"+redacted))
-}
-
-// redactHeaders replaces the values in everything called headers, and what
-// might hold such a thing encoded once more.
-func redactHeaders(v any) any {
-	switch v := v.(type) {
-	case string:
-		if at := headersKey.FindStringIndex(v); at != nil && strings.Contains(v, "{") {
-			return v[:at[1]] + " " + redacted
-		}
-	case map[string]any:
-		for k, inner := range v {
-			if k == "data_base64" { // of a CloudEvent
-				v[k] = redacted
-			} else if !strings.EqualFold(k, "headers") {
-				v[k] = redactHeaders(inner)
-			} else if h, ok := inner.(map[string]any); ok {
-				for name := range h {
-					h[name] = redacted
-				}
-			} else {
-				v[k] = redacted
-			}
-		}
-	case []any:
-		for i := range v {
-			v[i] = redactHeaders(v[i])
-		}
-	}
-	return v
 }

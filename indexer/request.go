@@ -127,7 +127,7 @@ func checkNames(r *Request, p *problems) {
 			p.add(fmt.Sprintf("names[%d]", i), "is empty")
 		case len(n) > maxNameBytes:
 			p.add(fmt.Sprintf("names[%d]", i), "is longer than %d bytes", maxNameBytes)
-		case !text(n):
+		case !isText(n):
 			p.add(fmt.Sprintf("names[%d]", i), "has control characters or is not UTF-8")
 		case !slices.Contains(names, n):
 			names = append(names, n)
@@ -143,16 +143,16 @@ func checkLabels(labels map[string]string, p *problems) {
 	}
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
 		switch v := labels[k]; {
-		case k == "" || len(k) > maxLabelKey || !text(k):
+		case k == "" || len(k) > maxLabelKey || !isText(k):
 			p.add("labels", "have a key that is empty, longer than %d bytes, or not text", maxLabelKey)
-		case len(v) > maxLabelValue || !text(v):
+		case len(v) > maxLabelValue || !isText(v):
 			p.add("labels."+k, "is longer than %d bytes or not text", maxLabelValue)
 		}
 	}
 }
 
-// text reports whether s is UTF-8 without control characters.
-func text(s string) bool {
+// isText reports whether s is UTF-8 without control characters.
+func isText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
 }
 
@@ -226,7 +226,7 @@ func checkHeaders(h map[string][]string, field string, p *problems) {
 		size += len(name)
 		for _, v := range values {
 			size += len(v)
-			if !text(v) {
+			if !isText(v) {
 				p.add(field+"."+lower, "has control characters or is not UTF-8")
 				return
 			}

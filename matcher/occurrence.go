@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/quay/claircore"
+
+	"tocsin.dev/tocsin/internal/text"
 )
 
 // An occurrence is one package in one set of (distribution, repository)
@@ -123,8 +125,8 @@ func canonicalRecords(records []record) ([]record, error) {
 
 func canonicalPackage(p *claircore.Package) *pkg {
 	c := &pkg{
-		Name: clean(p.Name), Version: clean(p.Version), Kind: kindText(p), Arch: clean(p.Arch),
-		Module: clean(p.Module), CPE: cpeText(&p.CPE), NormKind: clean(p.NormalizedVersion.Kind),
+		Name: text.Clean(p.Name), Version: text.Clean(p.Version), Kind: kindText(p), Arch: text.Clean(p.Arch),
+		Module: text.Clean(p.Module), CPE: cpeText(&p.CPE), NormKind: text.Clean(p.NormalizedVersion.Kind),
 	}
 	if p.NormalizedVersion.V != [10]int32{} {
 		v := p.NormalizedVersion.V
@@ -139,19 +141,13 @@ func canonicalPackage(p *claircore.Package) *pkg {
 
 func canonicalDistribution(d *claircore.Distribution) *distribution {
 	return &distribution{
-		DID: clean(d.DID), Name: clean(d.Name), Version: clean(d.Version), VersionID: clean(d.VersionID),
-		VersionCodeName: clean(d.VersionCodeName), PrettyName: clean(d.PrettyName), Arch: clean(d.Arch), CPE: cpeText(&d.CPE),
+		DID: text.Clean(d.DID), Name: text.Clean(d.Name), Version: text.Clean(d.Version), VersionID: text.Clean(d.VersionID),
+		VersionCodeName: text.Clean(d.VersionCodeName), PrettyName: text.Clean(d.PrettyName), Arch: text.Clean(d.Arch), CPE: cpeText(&d.CPE),
 	}
 }
 
 func canonicalRepository(r *claircore.Repository) *repository {
-	return &repository{Name: clean(r.Name), Key: clean(r.Key), URI: clean(r.URI), CPE: cpeText(&r.CPE)}
-}
-
-// clean makes text that PostgreSQL can hold of text that an image's author
-// wrote. No advisory can have the characters it replaces.
-func clean(s string) string {
-	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\uFFFD"), "\uFFFD")
+	return &repository{Name: text.Clean(r.Name), Key: text.Clean(r.Key), URI: text.Clean(r.URI), CPE: cpeText(&r.CPE)}
 }
 
 // kindText is a package's kind as claircore's tables hold it.

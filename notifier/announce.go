@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -55,9 +56,7 @@ func (a *Announcer) UpdateFailed(ctx context.Context, tx pgx.Tx, data schemas.Up
 
 // JobRejected announces in tx that a message could not be understood.
 func (a *Announcer) JobRejected(ctx context.Context, tx pgx.Tx, data schemas.JobRejected) error {
-	if len(data.Payload) > 1024 {
-		data.Payload = data.Payload[:1024]
-	}
+	data.Payload = text.Cut(data.Payload, 1024)
 	return a.announce(ctx, tx, schemas.TypeJobRejected, "", schemas.Extensions{}, data)
 }
 

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -181,15 +181,12 @@ SET finished_at = clock_timestamp(), result = @result, error = @error, fingerpri
 WHERE set_name = @set AND updater = @updater`
 )
 
-// reason is an error's text in a form that a row and an event can hold, whatever
-// a server made claircore say.
+// reason is an error's text as a row and an event may hold it: a feed's address,
+// which claircore's errors quote, without its password, and what a server made
+// claircore say as valid text of bounded length.
 func reason(err error) string {
 	const most = 2 << 10
-	text := strings.ToValidUTF8(strings.ReplaceAll(err.Error(), "\x00", ""), "\uFFFD")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	return text
+	return text.Clip(text.Clean(text.Redact(err.Error())), most)
 }
 
 // failing is what is remembered of failures in a row.

@@ -16,6 +16,7 @@ import (
 	"tocsin.dev/tocsin/internal/config"
 	"tocsin.dev/tocsin/internal/demo"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/internal/telemetry"
 	"tocsin.dev/tocsin/internal/terminal"
 )
 
@@ -60,15 +61,12 @@ func notice(text string) {
 
 // logger writes to standard error: text for people, JSON for everything else.
 func logger(c config.Log) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		level = slog.LevelInfo // the configuration has been checked
+	log, err := telemetry.NewLogger(os.Stderr, c.Level, c.Format)
+	if err != nil { // only if the configuration was not checked
+		log, _ = telemetry.NewLogger(os.Stderr, "info", "auto")
+		log.Warn("log configuration not used", "error", err)
 	}
-	o := &slog.HandlerOptions{Level: level}
-	if c.Format == "text" || c.Format == "auto" && isatty.IsTerminal(os.Stderr.Fd()) {
-		return slog.New(slog.NewTextHandler(os.Stderr, o))
-	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	return log
 }
 
 // buildVersion is what the Go toolchain recorded of this build.

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"tocsin.dev/tocsin/internal/safehttp"
+	"tocsin.dev/tocsin/internal/text"
 )
 
 // maxManifestBytes bounds a manifest, an index or a configuration.
@@ -144,7 +145,7 @@ func (r *Registry) Check(ref string, want []string) error {
 
 func (r *Registry) parse(ref string) (name.Reference, error) {
 	if len(ref) > maxReference {
-		return nil, &Error{Ref: ref[:64] + "…", Reason: fmt.Sprintf("is longer than %d bytes", maxReference)}
+		return nil, &Error{Ref: text.Clip(ref, 64), Reason: fmt.Sprintf("is longer than %d bytes", maxReference)}
 	}
 	if IsLocal(ref) {
 		return nil, &Error{Ref: ref, Reason: "is on the disk of whoever asks; use the command line, which uploads its layers"}

@@ -32,6 +32,7 @@ import (
 	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/safehttp"
 	"tocsin.dev/tocsin/internal/secrets"
+	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/matcher"
 	"tocsin.dev/tocsin/notifier"
 	"tocsin.dev/tocsin/notifier/eventlog"
@@ -121,10 +122,7 @@ func rejection(job jobs.Job) schemas.JobRejected {
 		payload = string(job.Payload)
 	}
 	const most = 1 << 10
-	if len(payload) > most {
-		payload = payload[:most]
-	}
-	return schemas.JobRejected{Job: job.ID.String(), Kind: job.Kind, Reason: job.Reason, Payload: payload}
+	return schemas.JobRejected{Job: job.ID.String(), Kind: job.Kind, Reason: job.Reason, Payload: text.Cut(payload, most)}
 }
 
 func (a *App) keyring() (*secrets.Keyring, error) {

@@ -48,7 +48,7 @@ func Keys() []Key {
 	c.DataDir = ""
 	var out []Key
 	for _, k := range c.keys() {
-		out = append(out, Key{Path: k.path, Env: k.env(), Type: typeName(k.value.Type()), Default: text(k.value), Doc: k.doc})
+		out = append(out, Key{Path: k.path, Env: k.env(), Type: typeName(k.value.Type()), Default: asText(k.value), Doc: k.doc})
 	}
 	return out
 }
@@ -82,8 +82,8 @@ func typeName(t reflect.Type) string {
 	}
 }
 
-// text is a value as it would be written in the environment.
-func text(v reflect.Value) string {
+// asText is a value as it would be written in the environment.
+func asText(v reflect.Value) string {
 	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
 		b, err := m.MarshalText()
 		if err != nil {
@@ -95,7 +95,7 @@ func text(v reflect.Value) string {
 	case reflect.Slice:
 		var parts []string
 		for i := range v.Len() {
-			parts = append(parts, text(v.Index(i)))
+			parts = append(parts, asText(v.Index(i)))
 		}
 		return strings.Join(parts, ",")
 	case reflect.Map:

@@ -8,13 +8,15 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+
+	"tocsin.dev/tocsin/internal/text"
 )
 
 // Print writes c as YAML that Load reads, with placeholders for secrets.
 func (c Config) Print(w io.Writer) error {
 	for _, k := range c.keys() {
 		if m, ok := k.value.Interface().(Foreign); ok {
-			k.value.Set(reflect.ValueOf(Foreign(redactMap(m))))
+			k.value.Set(reflect.ValueOf(Foreign(text.RedactMap(m))))
 		}
 	}
 	b, err := yaml.MarshalWithOptions(c, yaml.Indent(2), yaml.IndentSequence(true))
@@ -30,47 +32,13 @@ func (c Config) Print(w io.Writer) error {
 type Foreign map[string]any
 
 // String is the mapping without what looks secret.
-func (f Foreign) String() string { return fmt.Sprint(redactMap(f)) }
+func (f Foreign) String() string { return fmt.Sprint(text.RedactMap(f)) }
 
 // GoString is String.
 func (f Foreign) GoString() string { return f.String() }
 
 // LogValue is String.
 func (f Foreign) LogValue() slog.Value { return slog.StringValue(f.String()) }
-
-// redactMap copies a mapping of somebody else's keys without what looks secret.
-func redactMap(m map[string]any) map[string]any {
-	if m == nil {
-		return nil
-	}
-	out := make(map[string]any, len(m))
-	for k, v := range m {
-		if sensitive(k) {
-			out[k] = redacted
-			continue
-		}
-		out[k] = redactValue(v)
-	}
-	return out
-}
-
-func redactValue(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		return redactMap(v)
-	case []any:
-		out := make([]any, len(v))
-		for i, e := range v {
-			out[i] = redactValue(e)
-		}
-		return out
-	case string:
-		if strings.Contains(v, "://") {
-			return redactURL(v)
-		}
-	}
-	return v
-}
 
 // printed is a scalar as YAML.
 func printed(v any) string {

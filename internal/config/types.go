@@ -4,14 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
-)
 
-// redacted stands for a secret.
-const redacted = "[redacted]"
+	"tocsin.dev/tocsin/internal/text"
+)
 
 // A Duration is written as Go writes them, "1h30m", and may have days: "7d".
 type Duration time.Duration
@@ -113,7 +111,7 @@ func (s Secret) String() string {
 	if s.value == "" {
 		return ""
 	}
-	return redacted
+	return text.Redacted
 }
 
 // GoString is String.
@@ -148,48 +146,15 @@ func (u URL) Empty() bool { return u.value == "" }
 func (u URL) String() string {
 	if !strings.Contains(u.value, "://") {
 		if strings.ContainsAny(u.value, "=@") {
-			return redacted
+			return text.Redacted
 		}
 		return u.value
 	}
 	parts := strings.Split(u.value, ",")
 	for i, p := range parts {
-		parts[i] = redactURL(p)
+		parts[i] = text.RedactURL(p)
 	}
 	return strings.Join(parts, ",")
-}
-
-func redactURL(s string) string {
-	p, err := url.Parse(strings.TrimSpace(s))
-	if err != nil {
-		return redacted
-	}
-	if p.User != nil {
-		if _, ok := p.User.Password(); ok {
-			p.User = url.UserPassword(p.User.Username(), "xxxxx")
-		} else if p.Scheme == "nats" || p.Scheme == "tls" || p.Scheme == "ws" || p.Scheme == "wss" {
-			p.User = url.User("xxxxx") // a user alone is a token there
-		}
-	}
-	q := p.Query()
-	for k := range q {
-		if sensitive(k) {
-			q.Set(k, "xxxxx")
-			p.RawQuery = q.Encode()
-		}
-	}
-	return p.String()
-}
-
-// sensitive reports whether a key's name says that its value is a secret.
-func sensitive(key string) bool {
-	key = strings.ToLower(key)
-	for _, w := range []string{"password", "passwd", "secret", "token", "apikey", "api_key", "api-key", "authorization", "credential"} {
-		if strings.Contains(key, w) {
-			return true
-		}
-	}
-	return false
 }
 
 // GoString is String.

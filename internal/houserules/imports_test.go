@@ -34,7 +34,7 @@ func rules() []rule {
 		from: []string{"internal"}, except: programs, to: domain, allow: nil,
 		reason: "infrastructure serves the domain packages and does not know them",
 	}, {
-		from: []string{"internal/config"}, to: []string{"."}, allow: []string{"internal/config"},
+		from: []string{"internal/config"}, to: []string{"."}, allow: []string{"internal/config", "internal/text"},
 		reason: "configuration holds values; whoever takes them converts them",
 	}, {
 		from: []string{"delivery", "internal/bus", "internal/jobs", "internal/safehttp", "internal/config"}, to: []string{"github.com/quay/claircore"},

@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/internal/text"
 )
 
 var discard = slog.New(slog.DiscardHandler)
@@ -91,16 +92,14 @@ func redact(_ huma.Context, _ string, v any) (any, error) {
 	for _, d := range m.Errors {
 		switch value := d.Value.(type) {
 		case string:
-			if len(value) > echoed {
-				d.Value = value[:echoed] + "…"
-			}
+			d.Value = text.Clip(text.Redact(value), echoed)
 		case map[string]any, []any: // may hold anything, secrets among it
 			d.Value = nil
 		}
 		if secretLocation(d.Location) {
 			d.Value = nil
 		}
-		d.Message = strings.ToValidUTF8(d.Message, "")
+		d.Message = text.Redact(strings.ToValidUTF8(d.Message, ""))
 	}
 	return m, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/internal/traceparent"
 )
 
@@ -237,10 +238,5 @@ func (s *Store) announce(ctx context.Context, tx pgx.Tx, job Job) error {
 	return nil
 }
 
-// clean makes text of s that PostgreSQL takes, cut to at most limit bytes.
-func clean(s string, limit int) string {
-	if len(s) > limit {
-		s = s[:limit]
-	}
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-}
+// clean is text as a row may hold it, at most limit bytes.
+func clean(s string, limit int) string { return text.Cut(text.Clean(s), limit) }

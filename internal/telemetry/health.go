@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"tocsin.dev/tocsin/internal/text"
 )
 
 // checkTimeout bounds one look at what readiness depends on.
@@ -88,7 +90,7 @@ func (h *Health) look(ctx context.Context) (status, bool) {
 	for i, err := range errs {
 		s.Checks[names[i]] = "ok"
 		if err != nil {
-			s.Checks[names[i]] = userinfo.ReplaceAllString(err.Error(), "${1}"+redacted+"@")
+			s.Checks[names[i]] = text.Redact(err.Error())
 			ok = false
 		}
 	}

@@ -6,11 +6,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"regexp"
-	"strings"
 
 	claircore "github.com/quay/claircore/toolkit/log"
 	"go.opentelemetry.io/otel/trace"
+
+	"tocsin.dev/tocsin/internal/text"
 )
 
 // NewLogger returns a logger that writes to w. Level is debug, info, warn or
@@ -82,40 +82,34 @@ func (h contextHandler) WithGroup(name string) slog.Handler {
 	return contextHandler{h.next.WithGroup(name)}
 }
 
-const redacted = "[redacted]"
-
-// secretKeys are parts of the names of attributes that are never shown.
-var secretKeys = []string{"password", "passwd", "secret", "token", "apikey", "api_key", "authorization", "credential", "cookie"}
-
-// userinfo is the login in a URL, which errors like to quote.
-var userinfo = regexp.MustCompile(`(://)[^/\s@"']+@`)
-
-// redact replaces what looks like a secret: the types of this program that hold
-// some redact themselves.
+// redact replaces what looks like a secret; the types of this program that hold
+// one do not show it in the first place. It sees the message too.
 func redact(_ []string, a slog.Attr) slog.Attr {
-	key := strings.ToLower(a.Key)
-	for _, k := range secretKeys {
-		if strings.Contains(key, k) && a.Value.Kind() != slog.KindGroup {
-			return slog.String(a.Key, redacted)
-		}
+	if text.Sensitive(a.Key) && a.Value.Kind() != slog.KindGroup {
+		return slog.String(a.Key, text.Redacted)
 	}
 	switch a.Value.Kind() {
 	case slog.KindString:
-		if s := a.Value.String(); strings.Contains(s, "@") {
-			return slog.String(a.Key, userinfo.ReplaceAllString(s, "${1}"+redacted+"@"))
-		}
+		return slog.String(a.Key, text.Redact(a.Value.String()))
 	case slog.KindAny:
-		var s string
 		switch v := a.Value.Any().(type) {
-		case error:
-			s = v.Error()
-		case fmt.Stringer:
-			s = v.String()
-		default:
+		case *slog.Source:
 			return a
-		}
-		if strings.Contains(s, "@") {
-			return slog.String(a.Key, userinfo.ReplaceAllString(s, "${1}"+redacted+"@"))
+		case error:
+			return slog.String(a.Key, text.Redact(v.Error()))
+		case fmt.Stringer:
+			return slog.String(a.Key, text.Redact(v.String()))
+		case []byte:
+			return slog.String(a.Key, text.Redact(string(v)))
+		case []string:
+			out := make([]string, len(v))
+			for i, s := range v {
+				out[i] = text.Redact(s)
+			}
+			return slog.Any(a.Key, out)
+		default:
+			// A struct or a map, whose members no handler offers one by one.
+			return slog.String(a.Key, text.Redact(fmt.Sprintf("%+v", v)))
 		}
 	}
 	return a

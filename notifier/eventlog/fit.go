@@ -3,8 +3,8 @@ package eventlog
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 
+	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -81,9 +81,7 @@ func bySeverity(d schemas.VulnerabilitiesChanged) []int {
 }
 
 func shorten(f *schemas.Finding, most int) {
-	if len(f.Description) > most {
-		f.Description = strings.ToValidUTF8(f.Description[:most], "") + "…"
-	}
+	f.Description = text.Clip(f.Description, most)
 }
 
 // sizeOf is the bytes that v takes in a list, its comma included.

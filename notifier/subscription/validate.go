@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/notifier/filter"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -170,9 +171,4 @@ func sortedKeys[V any](m map[string]V) []string {
 func escape(s string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(clip(s)) }
 
 // clip keeps what is repeated to a client short.
-func clip(s string) string {
-	if len(s) > 64 {
-		return strings.ToValidUTF8(s[:64], "") + "…"
-	}
-	return s
-}
+func clip(s string) string { return text.Clip(strings.ToValidUTF8(s, ""), 64) }
