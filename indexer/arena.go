@@ -4,12 +4,10 @@ package indexer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,10 +16,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tocsin.dev/tocsin/indexer/blobs"
+	"tocsin.dev/tocsin/indexer/sandbox"
 )
-
-// layerMediaType tells claircore that what it is handed is a plain tar.
-const layerMediaType = "application/vnd.oci.image.layer.v1.tar"
 
 // parallelLayers is how many layers of one manifest are fetched at a time.
 const parallelLayers = 3
@@ -40,6 +36,7 @@ type arena struct {
 	dir    string
 	limits Limits
 	blobs  *blobs.Store
+	pool   *sandbox.Pool
 	client *http.Client // for layers not in a registry we log in to
 
 	mu     sync.Mutex
@@ -50,17 +47,18 @@ var _ indexer.FetchArena = (*arena)(nil)
 
 // spool is one unpacked layer on disk.
 type spool struct {
-	done chan struct{} // closed when file and err are set
-	file *os.File
-	err  error
-	refs int // under arena.mu
+	done  chan struct{} // closed when file, layer and err are set
+	file  *os.File
+	layer *sandbox.Layer
+	err   error
+	refs  int // under arena.mu
 }
 
-func newArena(dir string, limits Limits, store *blobs.Store, client *http.Client) (*arena, error) {
+func newArena(dir string, limits Limits, store *blobs.Store, client *http.Client, pool *sandbox.Pool) (*arena, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("layer directory: %w", err)
 	}
-	return &arena{dir: dir, limits: limits, blobs: store, client: client, spools: map[string]*spool{}}, nil
+	return &arena{dir: dir, limits: limits, blobs: store, client: client, pool: pool, spools: map[string]*spool{}}, nil
 }
 
 // clean removes what a crash left in the directory.
@@ -100,8 +98,12 @@ func (a *arena) acquire(ctx context.Context, l *claircore.Layer) (*spool, error)
 			a.spools[digest] = s
 			a.mu.Unlock()
 			file, err := a.fetch(ctx, l)
+			var layer *sandbox.Layer
+			if err == nil {
+				layer, err = a.pool.Layer(digest, file)
+			}
 			a.mu.Lock()
-			s.file, s.err = file, err
+			s.file, s.layer, s.err = file, layer, err
 			a.mu.Unlock()
 			if err != nil {
 				a.release(digest, s)
@@ -137,9 +139,23 @@ func (a *arena) release(digest string, s *spool) {
 		delete(a.spools, digest)
 	}
 	if s.refs == 0 && s.file != nil {
-		s.file.Close() // read-only by now: nothing to lose
+		if s.layer != nil {
+			s.layer.Close()
+		}
+		s.file.Close() // read-only: nothing to lose
 		s.file = nil
 	}
+}
+
+// scan runs a scanner over a layer that some realizer holds.
+func (a *arena) scan(ctx context.Context, l *claircore.Layer, r sandbox.Request) (sandbox.Result, error) {
+	a.mu.Lock()
+	s := a.spools[l.Hash.String()]
+	a.mu.Unlock()
+	if s == nil || s.layer == nil {
+		return sandbox.Result{}, fmt.Errorf("layer %s has not been fetched", l.Hash)
+	}
+	return s.layer.Scan(ctx, r)
 }
 
 // realizer is the arena's view of one manifest.
@@ -147,11 +163,11 @@ type realizer struct {
 	arena *arena
 
 	mu   sync.Mutex
-	held []func() error
+	held []func()
 }
 
-// Realize implements [indexer.Realizer]: it fetches the layers and initializes
-// them in place.
+// Realize implements [indexer.Realizer]: it fetches the layers. It leaves them
+// uninitialized, since this process does not read them.
 func (r *realizer) Realize(ctx context.Context, layers []*claircore.Layer) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallelLayers)
@@ -161,35 +177,25 @@ func (r *realizer) Realize(ctx context.Context, layers []*claircore.Layer) error
 	return g.Wait()
 }
 
-func (r *realizer) realize(ctx context.Context, l *claircore.Layer) (err error) {
-	defer caught("of file systems", l.Hash.String(), &err)
+func (r *realizer) realize(ctx context.Context, l *claircore.Layer) error {
 	digest := l.Hash.String()
 	s, err := r.arena.acquire(ctx, l)
 	if err != nil {
 		return err
 	}
-	desc := claircore.LayerDescription{Digest: digest, URI: l.URI, MediaType: layerMediaType}
-	if err := l.Init(ctx, &desc, s.file); err != nil {
-		r.arena.release(digest, s)
-		return permanent(l, "its content can't be read as a file system: "+strings.TrimPrefix(err.Error(), "claircore: "))
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.held = append(r.held, func() error {
-		defer r.arena.release(digest, s)
-		return l.Close()
-	})
+	r.held = append(r.held, func() { r.arena.release(digest, s) })
 	return nil
 }
 
-// Close implements [indexer.Realizer]; the layers can't be used afterwards.
+// Close implements [indexer.Realizer]; the layers can't be scanned afterwards.
 func (r *realizer) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var errs []error
 	for _, release := range r.held {
-		errs = append(errs, release())
+		release()
 	}
 	r.held = nil
-	return errors.Join(errs...)
+	return nil
 }

@@ -20,7 +20,14 @@ type attempt struct {
 	// on being served until the new one is finished, or for good if it fails.
 	keepReport bool
 
+	// before is what scanners of the present versions could not read of the
+	// manifest's layers a while ago.
+	before map[layerScan]unread
+
 	mu       sync.Mutex
+	notes    map[layerScan]unread          // what they could not read now
+	scanned  map[layerScan]bool            // what they were asked to read
+	given    int                           // scans given up
 	lost     error                         // why the lock was lost or not taken
 	degraded map[scannerOf]string          // what a scanner could not see, and why
 	layers   map[string]map[scannerOf]bool // by digest
@@ -86,6 +93,91 @@ func (a *attempt) warnings() []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// layerScan is a scanner and a layer, by its digest.
+type layerScan struct {
+	scannerOf
+	layer string
+}
+
+// unread says what a scanner could not read of a layer.
+type unread struct {
+	Version string
+	// Whole says that it read nothing of the layer; else the reason says what
+	// it left out.
+	Whole  bool
+	Reason string
+}
+
+// knownUnread reports whether the scan of a layer need not be tried, since it
+// failed for good not long ago, and notes that again.
+func (a *attempt) knownUnread(s indexer.VersionedScanner, layer string) bool {
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	k := layerScan{scannerKey(s), layer}
+	if a.scanned == nil {
+		a.scanned = map[layerScan]bool{}
+	}
+	u, ok := a.before[k]
+	if !ok || !u.Whole {
+		a.scanned[k] = true
+		return false
+	}
+	return true
+}
+
+// unread notes what a scanner could not read of a layer.
+func (a *attempt) unread(s indexer.VersionedScanner, layer string, whole bool, reason string) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.notes == nil {
+		a.notes = map[layerScan]unread{}
+	}
+	a.notes[layerScan{scannerKey(s), layer}] = unread{Version: s.Version(), Whole: whole, Reason: reason}
+}
+
+// unreadOn reports whether the scanner could read nothing of the layer.
+func (a *attempt) unreadOn(s indexer.VersionedScanner, layer string) bool {
+	if a == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	k := layerScan{scannerKey(s), layer}
+	return a.notes[k].Whole || a.before[k].Whole && !a.scanned[k]
+}
+
+// maxGiven is how many scans of one manifest may be given up before it is.
+const maxGiven = 64
+
+// giveUp notes a scan that was given up. Its error is for a manifest that has
+// had too many.
+func (a *attempt) giveUp(s indexer.VersionedScanner, layer, reason string) error {
+	a.unread(s, layer, true, "given up: "+reason)
+	if a == nil {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.given++; a.given > maxGiven {
+		return &hostileError{layer: layer, reason: reason}
+	}
+	return nil
+}
+
+// hostileError is the error of a manifest that costs too much to scan.
+type hostileError struct{ layer, reason string }
+
+// Error implements error.
+func (e *hostileError) Error() string {
+	return fmt.Sprintf("more than %d scans of its layers had to be given up; of the last, of layer %s: %s", maxGiven, e.layer, e.reason)
 }
 
 func (a *attempt) lose(err error) {

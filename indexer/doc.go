@@ -8,6 +8,9 @@
 // transaction. A changed scanner state is noticed at start, and everything an
 // older one indexed is indexed again in the background.
 //
+// Layers are scanned in child processes (package sandbox), so that none of them
+// can harm or occupy this one.
+//
 // It guarantees: a request that was accepted ends in an indexed manifest, or
 // in a failed one with a reason and an event, whatever is killed meanwhile. A
 // request that cannot be understood is kept as a failed job with its reason.

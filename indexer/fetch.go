@@ -77,20 +77,34 @@ func (a *arena) fetch(ctx context.Context, l *claircore.Layer) (_ *os.File, err 
 		return nil, a.explain(ctx, l, err)
 	}
 	defer body.Close()
-	f, err := os.CreateTemp(a.dir, spoolPrefix)
+	f, plain, err := a.nameless()
 	if err != nil {
-		return nil, fmt.Errorf("spool a layer: %w", err)
+		return nil, err
 	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("spool a layer: %w", err)
-	}
+	defer f.Close()
 	in := &source{r: body, left: a.limits.MaxLayerBytes, progress: func() { stalled.Reset(a.limits.StallTimeout) }}
 	if err := a.unpack(in, f, l); err != nil {
-		f.Close()
+		plain.Close()
 		return nil, a.explain(ctx, l, err)
 	}
-	return f, nil
+	return plain, nil
+}
+
+// nameless makes a file of the spool directory that is gone when it is closed:
+// one handle to write it, and one for whoever reads it, who can't write.
+func (a *arena) nameless() (w, r *os.File, err error) {
+	if w, err = os.CreateTemp(a.dir, spoolPrefix); err != nil {
+		return nil, nil, fmt.Errorf("spool a layer: %w", err)
+	}
+	r, err = os.Open(w.Name())
+	if err == nil {
+		if err = os.Remove(w.Name()); err == nil {
+			return w, r, nil
+		}
+		r.Close()
+	}
+	w.Close()
+	return nil, nil, fmt.Errorf("spool a layer: %w", err)
 }
 
 // open starts the transfer.

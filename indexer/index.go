@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -88,6 +89,9 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 		return jobs.Permanent(err)
 	}
 	a := &attempt{keepReport: m.HasInventory}
+	if a.before, err = ix.unreadBefore(ctx, m.Spec); err != nil {
+		return err
+	}
 	if m.Reference != "" {
 		a.login = sync.OnceValues(func() (*http.Client, error) {
 			rt, err := ix.registry.BlobTransport(ctx, m.Reference)
@@ -104,6 +108,9 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 		err = fmt.Errorf("%w: more than %v", errIndexTimeout, ix.limits.IndexTimeout)
 	}
 	cancel()
+	if noted := ix.store.noteUnread(ctx, a); noted != nil && ctx.Err() == nil {
+		return noted // the next attempt finds it out again
+	}
 	if err == nil && !report.Success {
 		err = errors.New(report.Err)
 	}
@@ -111,8 +118,13 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 		return ix.explain(ctx, a, err)
 	}
 	jobs.Progress(ctx, "recording the inventory")
-	warnings := a.warnings()
-	if err := ix.store.describe(ctx, m.ID, len(report.Packages), warnings); err != nil {
+	partial, err := ix.unreadOf(ctx, m.Spec)
+	if err != nil {
+		return err
+	}
+	degraded := a.warnings()
+	warnings := append(slices.Clone(degraded), unreadWarnings(partial)...)
+	if err := ix.store.describe(ctx, m.ID, len(report.Packages), warnings, len(degraded) > 0); err != nil {
 		return err
 	}
 	err = ix.opts.Recorder.Indexed(ctx, Indexed{
@@ -135,9 +147,8 @@ func (ix *Indexer) explain(ctx context.Context, a *attempt, err error) error {
 	if lost := a.lockError(); lost != nil {
 		return lost
 	}
-	if p, ok := errors.AsType[*scannerPanic](err); ok {
-		ix.log.ErrorContext(ctx, "panic in a scanner", "scanner", p.scanner, "layer", p.layer, "stack", string(p.stack))
-		return jobs.Permanent(p)
+	if h, ok := errors.AsType[*hostileError](err); ok {
+		return jobs.Permanent(h)
 	}
 	if fe, ok := errors.AsType[*FetchError](err); ok {
 		if fe.Permanent {

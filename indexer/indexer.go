@@ -20,6 +20,7 @@ import (
 
 	"tocsin.dev/tocsin/indexer/blobs"
 	"tocsin.dev/tocsin/indexer/image"
+	"tocsin.dev/tocsin/indexer/sandbox"
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/jobs"
 	"tocsin.dev/tocsin/internal/safehttp"
@@ -98,6 +99,8 @@ type Options struct {
 	Keychain authn.Keychain
 	Limits   Limits
 	Scanners Scanners
+	// Scans bound what a scan of a layer may cost.
+	Scans sandbox.Limits
 	// Concurrency is how many manifests this process indexes at a time; 2 if
 	// zero. Each takes one database connection beside those of the pool.
 	Concurrency int
@@ -120,8 +123,11 @@ type Indexer struct {
 	blobs    *blobs.Store
 	store    *store
 	arena    *arena
+	children *sandbox.Pool
+	confined *confined
 	lib      *libindex.Libindex
-	mappings []*mapping
+	mappings map[scannerOf]*mapping
+	versions map[scannerOf]string
 	state    string
 	log      *slog.Logger
 	metrics  *metrics
@@ -152,11 +158,26 @@ func New(ctx context.Context, o Options) (*Indexer, error) {
 	ix.fetcher = safehttp.Options{HeaderTimeout: ix.limits.StallTimeout, Redirects: 5, RawBody: true}
 	ix.registry = &image.Registry{Transport: ix.guard.Transport(ix.fetcher), Keychain: o.Keychain, Insecure: o.InsecureRegistries}
 	var err error
-	ix.arena, err = newArena(filepath.Join(o.DataDir, "layers"), ix.limits, o.Blobs, ix.guard.Client(ix.fetcher))
+	if ix.children, err = newPool(ctx, o); err != nil {
+		return nil, fmt.Errorf("indexer: %w", err)
+	}
+	ix.arena, err = newArena(filepath.Join(o.DataDir, "layers"), ix.limits, o.Blobs, ix.guard.Client(ix.fetcher), ix.children)
 	if err != nil {
 		return nil, fmt.Errorf("indexer: %w", err)
 	}
-	ix.lib, ix.mappings, err = newLibindex(ctx, o.Pool, ix.arena, o.Scanners, filepath.Join(o.DataDir, "mappings"), o.Logger)
+	ix.mappings, err = newMappings(o.Scanners, filepath.Join(o.DataDir, "mappings"), scannerClient(), o.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("indexer: %w", err)
+	}
+	list, err := ecosystems(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("indexer: %w", err)
+	}
+	if ix.versions, err = versionsOf(ctx, list); err != nil {
+		return nil, fmt.Errorf("indexer: %w", err)
+	}
+	ix.confined = &confined{scan: ix.arena.scan, mappings: ix.mappings, log: o.Logger}
+	ix.lib, err = newLibindex(ctx, o.Pool, ix.arena, ix.confined)
 	if err != nil {
 		return nil, fmt.Errorf("indexer: %w", err)
 	}
@@ -167,6 +188,21 @@ func New(ctx context.Context, o Options) (*Indexer, error) {
 		return nil, fmt.Errorf("indexer: %w", err)
 	}
 	return ix, nil
+}
+
+// newPool makes the children that scan, after trying whether the scanners take
+// their configuration.
+func newPool(ctx context.Context, o Options) (*sandbox.Pool, error) {
+	setup, err := newSetup(o.Scanners)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := newScanner(ctx, setup); err != nil {
+		return nil, err
+	}
+	return sandbox.New(sandbox.Options{
+		Dir: filepath.Join(o.DataDir, "scans"), Setup: setup, Children: o.Concurrency + 1, Limits: o.Scans, Logger: o.Logger,
+	})
 }
 
 // State identifies the scanners and their versions. A report made under
@@ -180,6 +216,14 @@ func (ix *Indexer) Run(ctx context.Context) error {
 		return fmt.Errorf("indexer: %w", err)
 	}
 	defer ix.arena.client.CloseIdleConnections()
+	if err := ix.children.Warm(); err != nil {
+		return fmt.Errorf("indexer: %w", err)
+	}
+	defer func() {
+		if err := ix.children.Close(); err != nil {
+			ix.log.Warn("temporary files of scans not removed", "error", err)
+		}
+	}()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return ix.opts.Intake.Consume(ctx, bus.SubjectManifests, intakeConcurrency, ix.take)

@@ -3,8 +3,6 @@ package indexer
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"maps"
 	"net/http"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -12,6 +10,7 @@ import (
 	"github.com/quay/claircore/indexer"
 	"github.com/quay/claircore/indexer/controller"
 	"github.com/quay/claircore/libindex"
+	"github.com/quay/claircore/whiteout"
 
 	"tocsin.dev/tocsin/indexer/ecosystem"
 )
@@ -34,19 +33,30 @@ func (Scanners) configure(kind map[string]func(any) error, name string, into any
 	return nil
 }
 
-// newLibindex makes claircore's indexer with every ecosystem it has.
-func newLibindex(ctx context.Context, pool *pgxpool.Pool, a *arena, o Scanners, mappings string, log *slog.Logger) (*libindex.Libindex, []*mapping, error) {
-	client := scannerClient()
-	rhelEco, rhccEco, maps, err := redHat(ctx, o, mappings, client, log)
+// ecosystems are all there are, with the scanners that read layers. Listings
+// may be nil where nothing is coalesced.
+func ecosystems(ctx context.Context, listings ecosystem.Listings) ([]*indexer.Ecosystem, error) {
+	rhelEco, rhccEco, err := redHat(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	// claircore adds the last one itself, but not where it could be confined; of
+	// two scanners with one name it takes the first.
+	return append(ecosystem.All(ctx, listings, rhelEco, rhccEco), whiteout.NewEcosystem(ctx)), nil
+}
+
+// newLibindex makes claircore's indexer, whose scanners are run by c.
+func newLibindex(ctx context.Context, pool *pgxpool.Pool, a *arena, c *confined) (*libindex.Libindex, error) {
 	store := &libStore{postgres.NewIndexerStore(pool), pool}
+	list, err := ecosystems(ctx, store)
+	if err != nil {
+		return nil, err
+	}
 	opts := &libindex.Options{
 		Store:      store,
 		Locker:     &locker{pool},
 		FetchArena: a,
-		Ecosystems: safe(ecosystem.All(ctx, store, rhelEco, rhccEco)),
+		Ecosystems: c.confine(list),
 		// What a whiteout takes is left out before the reports of the ecosystems
 		// are merged: afterwards only one path of a package is known.
 		ControllerFactory: func(o *indexer.Options) *controller.Controller {
@@ -55,20 +65,11 @@ func newLibindex(ctx context.Context, pool *pgxpool.Pool, a *arena, o Scanners, 
 			return controller.New(&own)
 		},
 	}
-	opts.ScannerConfig.Package, opts.ScannerConfig.Dist = without(o.Package, containerScanner), o.Dist
-	opts.ScannerConfig.Repo, opts.ScannerConfig.File = without(o.Repo, repositoryScanner), o.File
-	lib, err := libindex.New(ctx, opts, client)
+	lib, err := libindex.New(ctx, opts, scannerClient())
 	if err != nil {
-		return nil, nil, fmt.Errorf("claircore's indexer: %w", err)
+		return nil, fmt.Errorf("claircore's indexer: %w", err)
 	}
-	return lib, maps, nil
-}
-
-// without leaves out the scanner whose configuration has been used already.
-func without(config map[string]func(any) error, name string) map[string]func(any) error {
-	config = maps.Clone(config)
-	delete(config, name)
-	return config
+	return lib, nil
 }
 
 // scannerClient is for what scanners ask of the network: addresses from the

@@ -18,8 +18,8 @@ import (
 //     keeps holds the same at a small part of the size, and with the link from
 //     binary to source packages that manifest_index lacks.
 //   - A report in progress, or failed, does not replace a finished one.
-//   - A layer that a scanner could not judge for lack of outside data does not
-//     count as scanned by it, so that indexing again mends it.
+//   - A layer that a scanner could not judge for lack of outside data, or could
+//     not read, does not count as scanned by it, so that indexing again mends it.
 //   - What a layer does to the file system is kept packed, one row a layer,
 //     instead of one row a file.
 //   - Closing it leaves the pool open, which belongs to others.
@@ -52,7 +52,7 @@ func (s *libStore) SetIndexReport(ctx context.Context, r *claircore.IndexReport)
 
 // SetLayerScanned implements [indexer.Store].
 func (s *libStore) SetLayerScanned(ctx context.Context, layer claircore.Digest, sc indexer.VersionedScanner) error {
-	if attemptFrom(ctx).degradedOn(sc, layer.String()) {
+	if a := attemptFrom(ctx); a.degradedOn(sc, layer.String()) || a.unreadOn(sc, layer.String()) {
 		return nil
 	}
 	return s.Store.SetLayerScanned(ctx, layer, sc)

@@ -52,6 +52,9 @@ func (s *libStore) FilesByLayer(ctx context.Context, layer claircore.Digest, scs
 	var packed []byte
 	err := s.pool.QueryRow(ctx, selectListing, pgx.NamedArgs{"layer": layer.String()}).Scan(&packed)
 	if errors.Is(err, pgx.ErrNoRows) {
+		if attemptFrom(ctx).unreadOn(ecosystem.Files{}, layer.String()) {
+			return nil, ecosystem.ErrUnlisted
+		}
 		return nil, nil // an empty layer
 	}
 	if err != nil {

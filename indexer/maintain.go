@@ -32,6 +32,7 @@ func (ix *Indexer) maintain(ctx context.Context) error {
 	defer tick.Stop()
 	var swept time.Time
 	for {
+		ix.children.Reap()
 		err := errors.Join(ix.requeuePending(ctx), ix.reindexStale(ctx), ix.purge(ctx))
 		if time.Since(swept) > sweepEvery {
 			swept = time.Now()

@@ -17,6 +17,8 @@ import (
 	"github.com/quay/claircore/indexer"
 	"github.com/quay/claircore/rhel"
 	"github.com/quay/claircore/rhel/rhcc"
+
+	"tocsin.dev/tocsin/indexer/sandbox"
 )
 
 // Names of the scanners that need mapping files.
@@ -26,13 +28,11 @@ const (
 )
 
 // mapped stands in for a scanner of claircore that needs a [mapping]. Layers
-// that have nothing for the scanner to look at pass without one; on the others
-// the scanner works with the newest file there is, or, if there is none, the
-// layer is noted as degraded.
+// that have nothing for the scanner to look at pass without one; for the others
+// it asks for the file, which the process that runs this one keeps.
 type mapped[T any] struct {
 	indexer.VersionedScanner
-	mapping *mapping
-	needed  func(fs.FS) (bool, error)
+	needed func(fs.FS) (bool, error)
 	// build returns the scanner proper, configured with a mapping file.
 	build func(ctx context.Context, file string) (func(context.Context, *claircore.Layer) ([]*T, error), error)
 
@@ -56,23 +56,22 @@ func (m *mapped[T]) Scan(ctx context.Context, l *claircore.Layer) ([]*T, error) 
 	if needed, err := m.needed(sys); err != nil || !needed {
 		return nil, err
 	}
-	scan, err := m.scanner(ctx)
+	file, ok := ctx.Value(mappingKey{}).(string)
+	if !ok {
+		return nil, sandbox.ErrAsk
+	}
+	scan, err := m.scanner(ctx, file)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		attemptFrom(ctx).degrade(m, l.Hash.String(), fmt.Sprintf("this image needs a mapping file of Red Hat that can't be had (%s); findings of Red Hat products are missing", err))
-		return nil, nil
+		return nil, err
 	}
 	return scan(ctx, l)
 }
 
-// scanner returns the scanner for the newest mapping file.
-func (m *mapped[T]) scanner(ctx context.Context) (func(context.Context, *claircore.Layer) ([]*T, error), error) {
-	file, err := m.mapping.path(ctx)
-	if err != nil {
-		return nil, err
-	}
+// mappingKey is where the context has the mapping file of a scan.
+type mappingKey struct{}
+
+// scanner returns the scanner for a mapping file.
+func (m *mapped[T]) scanner(ctx context.Context, file string) (func(context.Context, *claircore.Layer) ([]*T, error), error) {
 	fi, err := os.Stat(file)
 	if err != nil {
 		return nil, err
@@ -90,32 +89,40 @@ func (m *mapped[T]) scanner(ctx context.Context) (func(context.Context, *clairco
 	return scan, nil
 }
 
-// redHat makes the ecosystems rhel and rhcc with scanners that do without their
-// mapping files where they can.
-func redHat(ctx context.Context, o Scanners, dir string, client *http.Client, log *slog.Logger) (rhelEco, rhccEco *indexer.Ecosystem, maps []*mapping, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, nil, nil, fmt.Errorf("mapping files: %w", err)
+// newMappings makes the mappings that scanners ask for.
+func newMappings(o Scanners, dir string, client *http.Client, log *slog.Logger) (map[scannerOf]*mapping, error) {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mapping files: %w", err)
 	}
 	var repo rhel.RepositoryScannerConfig
 	if err := o.configure(o.Repo, repositoryScanner, &repo); err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	var pkg rhcc.ScannerConfig
 	if err := o.configure(o.Package, containerScanner, &pkg); err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	cpes := newMapping(repo.Repo2CPEMappingURL, repo.Repo2CPEMappingFile, rhel.DefaultRepo2CPEMappingURL, filepath.Join(dir, "repo2cpe.json"), client, log)
 	names := newMapping(pkg.Name2ReposMappingURL, pkg.Name2ReposMappingFile, rhcc.DefaultName2ReposMappingURL, filepath.Join(dir, "name2repos.json"), client, log)
+	return map[scannerOf]*mapping{{repositoryScanner, "repository"}: cpes, {containerScanner, "package"}: names}, nil
+}
 
+// redHat makes the ecosystems rhel and rhcc with scanners that do without their
+// mapping files where they can.
+func redHat(ctx context.Context) (rhelEco, rhccEco *indexer.Ecosystem, err error) {
 	rhelEco = rhel.NewEcosystem(ctx)
 	repos := &mapped[claircore.Repository]{
-		VersionedScanner: new(rhel.RepositoryScanner), mapping: cpes, needed: hasRepositories,
+		VersionedScanner: new(rhel.RepositoryScanner), needed: hasRepositories,
 		build: func(ctx context.Context, file string) (func(context.Context, *claircore.Layer) ([]*claircore.Repository, error), error) {
 			s := new(rhel.RepositoryScanner)
 			return s.Scan, s.Configure(ctx, func(v any) error {
 				v.(*rhel.RepositoryScannerConfig).Repo2CPEMappingFile = file
 				return nil
-			}, client)
+			}, scannerClient())
 		},
 	}
 	rhelEco.RepositoryScanners = func(context.Context) ([]indexer.RepositoryScanner, error) {
@@ -126,14 +133,14 @@ func redHat(ctx context.Context, o Scanners, dir string, client *http.Client, lo
 	stock := rhccEco.PackageScanners
 	scanners, err := stock(ctx)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	for i, s := range scanners {
 		if _, ok := s.(indexer.RPCScanner); !ok {
 			continue
 		}
 		scanners[i] = &mapped[claircore.Package]{
-			VersionedScanner: s, mapping: names, needed: hasBuildInfo,
+			VersionedScanner: s, needed: hasBuildInfo,
 			build: func(ctx context.Context, file string) (func(context.Context, *claircore.Layer) ([]*claircore.Package, error), error) {
 				fresh, err := stock(ctx)
 				if err != nil {
@@ -142,17 +149,20 @@ func redHat(ctx context.Context, o Scanners, dir string, client *http.Client, lo
 				return fresh[i].Scan, fresh[i].(indexer.RPCScanner).Configure(ctx, func(v any) error {
 					v.(*rhcc.ScannerConfig).Name2ReposMappingFile = file
 					return nil
-				}, client)
+				}, scannerClient())
 			},
 		}
 	}
 	rhccEco.PackageScanners = func(context.Context) ([]indexer.PackageScanner, error) { return scanners, nil }
-	return rhelEco, rhccEco, []*mapping{cpes, names}, nil
+	return rhelEco, rhccEco, nil
 }
 
 func newMapping(url, file, standard, cache string, client *http.Client, log *slog.Logger) *mapping {
 	if url == "" && file == "" {
 		url = standard
+	}
+	if abs, err := filepath.Abs(file); err == nil && file != "" {
+		file = abs // who reads it works elsewhere
 	}
 	return &mapping{url: url, file: file, cache: cache, http: client, log: log, backoff: mappingBackoff}
 }

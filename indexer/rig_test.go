@@ -24,7 +24,10 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-func TestMain(m *testing.M) { postgrestest.Main(m) }
+func TestMain(m *testing.M) {
+	ServeScans()
+	postgrestest.Main(m)
+}
 
 // deadline bounds every wait of a test.
 const deadline = time.Minute
@@ -51,7 +54,7 @@ type place struct {
 	sealer  Sealer
 }
 
-func newPlace(t *testing.T) *place {
+func newPlace(t testing.TB) *place {
 	t.Helper()
 	pool := postgrestest.New(t)
 	if _, err := pool.Exec(t.Context(), `CREATE TABLE announced (id bigint GENERATED ALWAYS AS IDENTITY, type text, data jsonb)`); err != nil {
@@ -65,7 +68,7 @@ func newPlace(t *testing.T) *place {
 }
 
 // newRig makes a replica that does not run yet.
-func (p *place) newRig(t *testing.T, change func(*Options)) *rig {
+func (p *place) newRig(t testing.TB, change func(*Options)) *rig {
 	t.Helper()
 	r := &rig{pool: p.pool, bus: p.bus, stop: func() {}}
 	logger := slog.New(slog.DiscardHandler)
@@ -101,7 +104,7 @@ func (p *place) newRig(t *testing.T, change func(*Options)) *rig {
 }
 
 // offline points the scanners that would ask the internet at nothing.
-func offline(t *testing.T) Scanners {
+func offline(t testing.TB) Scanners {
 	nowhere := "http://127.0.0.1:1/"
 	set := func(config map[string]any) func(any) error {
 		b, err := json.Marshal(config)

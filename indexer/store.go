@@ -201,11 +201,11 @@ WHERE id = @id AND state = 'indexed'`
 
 // describe notes what a report says, before the inventory's transaction makes
 // the manifest indexed, so that nobody sees it indexed without.
-func (s *store) describe(ctx context.Context, id int32, packages int, warnings []string) error {
+func (s *store) describe(ctx context.Context, id int32, packages int, warnings []string, degraded bool) error {
 	if warnings == nil {
 		warnings = []string{}
 	}
-	_, err := s.pool.Exec(ctx, describeManifest, pgx.NamedArgs{"id": id, "packages": packages, "warnings": warnings, "degraded": len(warnings) > 0})
+	_, err := s.pool.Exec(ctx, describeManifest, pgx.NamedArgs{"id": id, "packages": packages, "warnings": warnings, "degraded": degraded})
 	if err != nil {
 		return fmt.Errorf("describe manifest: %w", err)
 	}

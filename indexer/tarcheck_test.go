@@ -5,7 +5,6 @@ package indexer
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"testing"
 
 	"github.com/quay/claircore"
-	"github.com/quay/claircore/indexer"
 	"github.com/quay/claircore/pkg/tarfs"
 )
 
@@ -169,34 +167,4 @@ func TestMaxFile(t *testing.T) {
 			t.Errorf("%s of %d bytes passed", name, limit+1)
 		}
 	}
-}
-
-// A panic in a scanner is the error of its scan.
-func TestScannerPanics(t *testing.T) {
-	t.Parallel()
-	list := func(context.Context) ([]indexer.PackageScanner, error) { return []indexer.PackageScanner{bad{}}, nil }
-	e := safe([]*indexer.Ecosystem{{PackageScanners: list, DistributionScanners: nil}})[0]
-	scanners, err := e.PackageScanners(t.Context())
-	if err != nil || len(scanners) != 1 || scanners[0].Name() != "bad" {
-		t.Fatalf("%v, %v", scanners, err)
-	}
-	if _, err := scanners[0].Scan(t.Context(), &claircore.Layer{Hash: claircore.MustParseDigest(digestOf(nil))}); err == nil || !strings.Contains(err.Error(), "on purpose") {
-		t.Errorf("Scan = %v", err)
-	}
-	d, ok := scanners[0].(indexer.DefaultRepoScanner)
-	if !ok || d.DefaultRepository(t.Context()).Name != "bad" {
-		t.Error("the default repository got lost")
-	}
-}
-
-type bad struct{}
-
-func (bad) Name() string    { return "bad" }
-func (bad) Version() string { return "1" }
-func (bad) Kind() string    { return "package" }
-func (bad) Scan(context.Context, *claircore.Layer) ([]*claircore.Package, error) {
-	panic("on purpose")
-}
-func (bad) DefaultRepository(context.Context) *claircore.Repository {
-	return &claircore.Repository{Name: "bad"}
 }

@@ -8,10 +8,12 @@ import (
 	"os/signal"
 	"syscall"
 
+	"tocsin.dev/tocsin/indexer"
 	"tocsin.dev/tocsin/internal/cli"
 )
 
 func main() {
+	indexer.ServeScans() // in a child that scans layers, does not return
 	os.Exit(run())
 }
 

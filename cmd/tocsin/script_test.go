@@ -21,10 +21,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"tocsin.dev/tocsin/indexer"
 	"tocsin.dev/tocsin/internal/demo/mirror"
 )
 
 func TestMain(m *testing.M) {
+	indexer.ServeScans()
 	testscript.Main(m, map[string]func(){"tocsin": main})
 }
 

@@ -2,7 +2,9 @@ package ecosystem
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -15,6 +17,10 @@ import (
 type Listings interface {
 	FilesByLayer(ctx context.Context, layer claircore.Digest, scanners indexer.VersionedScanners) ([]claircore.File, error)
 }
+
+// ErrUnlisted is the error of [Listings] for a layer whose files could not be
+// listed.
+var ErrUnlisted = errors.New("the layer's files are not known")
 
 // surviving hands a coalescer only what is still there with all layers applied.
 type surviving struct {
@@ -53,6 +59,13 @@ func (s *surviving) filter(ctx context.Context, layers []*indexer.LayerArtifacts
 	listings := make([][]claircore.File, len(layers))
 	for i, l := range layers {
 		files, err := s.listings.FilesByLayer(ctx, l.Hash, indexer.VersionedScanners{Files{}})
+		if errors.Is(err, ErrUnlisted) {
+			// What was found in it is there, as far as anybody knows.
+			files, err = nil, nil
+			for _, p := range slices.Sorted(maps.Keys(found[i])) {
+				files = append(files, claircore.File{Path: p, Kind: KindFile})
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("files of layer %s: %w", l.Hash, err)
 		}

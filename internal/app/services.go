@@ -23,6 +23,7 @@ import (
 	"tocsin.dev/tocsin/delivery/webhook"
 	"tocsin.dev/tocsin/indexer"
 	"tocsin.dev/tocsin/indexer/blobs"
+	"tocsin.dev/tocsin/indexer/sandbox"
 	"tocsin.dev/tocsin/internal/access"
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/clairapi"
@@ -225,6 +226,7 @@ func (a *App) newIndexer(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, qu
 		Scanners: indexer.Scanners{
 			Package: decoders(c.Scanners.Package), Dist: decoders(c.Scanners.Dist), Repo: decoders(c.Scanners.Repo), File: decoders(c.Scanners.File),
 		},
+		Scans:       sandbox.Limits{Timeout: c.ScanTimeout.Std(), Memory: int64(c.ScanMemory), Disk: int64(c.ScanDisk)},
 		Concurrency: c.Concurrency, Logger: a.log.With("role", "indexer"), Registry: a.registry,
 	})
 }

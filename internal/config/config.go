@@ -89,6 +89,9 @@ type Indexer struct {
 	LayerTimeout       Duration  `yaml:"layer_timeout" doc:"Longest transfer of a layer."`
 	StallTimeout       Duration  `yaml:"stall_timeout" doc:"Longest silence within a transfer."`
 	IndexTimeout       Duration  `yaml:"index_timeout" doc:"Longest attempt at a manifest."`
+	ScanTimeout        Duration  `yaml:"scan_timeout" doc:"Longest scan of a layer by one scanner; one second more for every 8 MiB of the layer."`
+	ScanMemory         Size      `yaml:"scan_memory" doc:"Most memory of a process that scans layers. 0 is 2GiB, or half of what there is if that is less."`
+	ScanDisk           Size      `yaml:"scan_disk" doc:"Most bytes of temporary files of a process that scans layers."`
 	ResolveTimeout     Duration  `yaml:"resolve_timeout" doc:"Longest wait for a registry to say what a reference stands for."`
 }
 
@@ -209,6 +212,7 @@ func Default() Config {
 			Concurrency: 2, MaxLayers: 500, MaxLayerSize: 4 << 30, MaxUnpackedSize: 16 << 30, MaxEntries: 500_000, MaxUploads: 64 << 30,
 			LayerTimeout: Duration(20 * time.Minute), StallTimeout: Duration(30 * time.Second),
 			IndexTimeout: Duration(time.Hour), ResolveTimeout: Duration(time.Minute),
+			ScanTimeout: Duration(time.Minute), ScanDisk: 8 << 30,
 		},
 		Updaters: Updaters{
 			Concurrency: 1, SetConcurrency: 4, Fetches: 4,

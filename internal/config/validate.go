@@ -103,6 +103,11 @@ func (c *Config) validateRoles(p *problems) {
 	p.positive("indexer.stall_timeout", i.StallTimeout)
 	p.positive("indexer.index_timeout", i.IndexTimeout)
 	p.positive("indexer.resolve_timeout", i.ResolveTimeout)
+	p.positive("indexer.scan_timeout", i.ScanTimeout)
+	if i.ScanMemory != 0 {
+		p.size("indexer.scan_memory", i.ScanMemory, 128<<20)
+	}
+	p.size("indexer.scan_disk", i.ScanDisk, 1<<20)
 	for _, r := range i.InsecureRegistries {
 		if r == "" || strings.Contains(r, "/") {
 			p.add("indexer.insecure_registries", "%q is not host:port", r)
