@@ -14,7 +14,8 @@ CREATE TEMP TABLE affected_occurrence (occurrence integer, added integer, remove
 CREATE TEMP TABLE affected_manifest (
   manifest_id integer, inventory_id bigint, naming_id bigint,
   added integer, removed integer, revised integer,
-  severityrank smallint, fixable boolean, kev boolean, epss smallint
+  severityrank smallint, fixable boolean, kev boolean, epss smallint,
+  attributes jsonb -- further attributes of the event by name, or NULL
 ) ON COMMIT DROP;
 `
 	// insertAffectedOccurrences sums up what a change means for whoever has an

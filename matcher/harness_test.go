@@ -84,7 +84,7 @@ type log struct {
 const createLog = `
 CREATE TABLE logged (n integer GENERATED ALWAYS AS IDENTITY, kind text, change_id bigint, data jsonb);
 CREATE TABLE logged_manifest (change_id bigint, manifest_id integer, inventory_id bigint, naming_id bigint, added integer, removed integer,
-  revised integer, severityrank smallint, fixable boolean, kev boolean, epss smallint)`
+  revised integer, severityrank smallint, fixable boolean, kev boolean, epss smallint, attributes jsonb)`
 
 func (l *log) hook(ctx context.Context, tx pgx.Tx, method string) error {
 	l.mu.Lock()

@@ -193,7 +193,7 @@ func affected(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, `
 CREATE TEMP TABLE affected_manifest (
   manifest_id integer, inventory_id bigint, naming_id bigint, added integer, removed integer, revised integer,
-  severityrank smallint, fixable boolean, kev boolean, epss smallint
+  severityrank smallint, fixable boolean, kev boolean, epss smallint, attributes jsonb
 ) ON COMMIT DROP`)
 	if err != nil {
 		return err

@@ -282,22 +282,6 @@ type Ping struct {
 	Message      string `json:"message"`
 }
 
-// Extensions are the CloudEvents extension attributes that let a filter decide
-// without opening the data. A nil pointer leaves the attribute out.
-type Extensions struct {
-	Severity     *string
-	SeverityRank *int32
-	Fixable      *bool
-	KEV          *bool
-	EPSS         *int32 // 0–100, rounded up
-	Updater      *string
-	Image        *string
-	Added        *int32
-	Removed      *int32
-	Revised      *int32
-	FirstLoad    *bool
-}
-
 // SeverityRank orders normalized severities: 0 Unknown, 1 Negligible, 2 Low,
 // 3 Medium, 4 High, 5 Critical. Unrecognised names rank 0.
 func SeverityRank(normalized string) int {

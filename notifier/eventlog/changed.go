@@ -29,10 +29,10 @@ WITH placed AS (
   LEFT JOIN tocsin.naming n ON n.id = a.naming_id
 ), written AS (
   INSERT INTO tocsin.event (id, type, source, subject, time, severityrank, fixable, kev, epss, base, updater, image,
-    added, removed, revised, firstload, traceparent, manifest_id, change_id, inventory_id, naming_id)
+    added, removed, revised, firstload, attributes, traceparent, manifest_id, change_id, inventory_id, naming_id)
   SELECT (lpad(to_hex(((@ms::bigint + place / 4096) << 16) | 28672 | (place % 4096)), 16, '0') || @tail)::uuid,
     @type, @source, digest, @time, CASE WHEN added + revised > 0 THEN severityrank END, COALESCE(fixable, FALSE), COALESCE(kev, FALSE),
-    epss, @base, @updater, image, added, removed, revised, @firstload, NULLIF(@traceparent, ''), manifest_id, @change, inventory_id, naming_id
+    epss, @base, @updater, image, added, removed, revised, @firstload, attributes, NULLIF(@traceparent, ''), manifest_id, @change, inventory_id, naming_id
   FROM ranked
   RETURNING id
 )
@@ -88,7 +88,7 @@ func (w *Writer) InsertChanged(ctx context.Context, tx pgx.Tx, changeID int64, u
 }
 
 const changedEvents = `
-SELECT id, subject, severityrank::integer, fixable, kev, epss::integer, image, added, removed, revised
+SELECT id, subject, ` + attributeColumns + `
 FROM tocsin.event
 WHERE change_id = @change AND type = '` + schemas.TypeVulnerabilitiesChanged + `' AND id > @after AND id < @until
 ORDER BY id LIMIT @batch`
@@ -102,11 +102,13 @@ func (c *Changed) Read(ctx context.Context, db querier, after uuid.UUID, limit i
 	}
 	batch, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Record, error) {
 		r := &Record{Event: c.like}
-		x := &r.Extensions
-		err := row.Scan(&r.UUID, &r.Subject, &x.SeverityRank, &x.Fixable, &x.KEV, &x.EPSS, &x.Image, &x.Added, &x.Removed, &x.Revised)
+		var others []byte
+		err := row.Scan(appendAttributes(append(make([]any, 0, 16), &r.UUID, &r.Subject), &r.Extensions, &others)...)
+		if err != nil {
+			return nil, err
+		}
 		r.ID = r.UUID.String()
-		x.Severity = severityName(x.SeverityRank)
-		return r, err
+		return r, r.complete(others)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("eventlog: read the events of change %d: %w", c.ID, err)

@@ -55,26 +55,44 @@ func deref[T any](p *T) (v T) {
 // kept.
 func (r *Record) Rendered() bool { return r.Type == schemas.TypeVulnerabilitiesChanged }
 
-const recordColumns = `id, type, source, COALESCE(subject, ''), time, severityrank::integer, fixable, kev, epss::integer,
-  updater, image, added, removed, revised, firstload, COALESCE(traceparent, ''),
+// attributeColumns are the columns of schemas.Attributes that have one, in their
+// order; the last holds all others.
+const attributeColumns = `severityrank::integer, fixable, kev, epss::integer, updater, image, added, removed, revised, firstload, attributes`
+
+const recordColumns = `id, type, source, COALESCE(subject, ''), time, ` + attributeColumns + `, COALESCE(traceparent, ''),
   COALESCE(manifest_id, 0), COALESCE(change_id, 0), COALESCE(inventory_id, 0), COALESCE(naming_id, 0), scope, data,
   base, (SELECT b.url FROM tocsin.base_url b WHERE b.id = base)`
 
 // scan reads recordColumns.
 func scan(row pgx.CollectableRow) (*Record, error) {
 	r := &Record{}
-	x := &r.Extensions
-	var data []byte
-	err := row.Scan(&r.UUID, &r.Type, &r.Source, &r.Subject, &r.Time, &x.SeverityRank, &x.Fixable, &x.KEV, &x.EPSS,
-		&x.Updater, &x.Image, &x.Added, &x.Removed, &x.Revised, &x.FirstLoad, &r.TraceParent,
+	var data, others []byte
+	into := append(make([]any, 0, 26), &r.UUID, &r.Type, &r.Source, &r.Subject, &r.Time)
+	into = appendAttributes(into, &r.Extensions, &others)
+	into = append(into, &r.TraceParent,
 		&r.Key.ManifestID, &r.Key.ChangeID, &r.Key.InventoryID, &r.Key.NamingID, &r.Scope, &data, &r.base.id, &r.base.url)
-	if err != nil {
+	if err := row.Scan(into...); err != nil {
 		return nil, err
 	}
 	r.ID, r.Time, r.Data = r.UUID.String(), r.Time.UTC(), data
-	x.Severity = severityName(x.SeverityRank)
 	r.DataSchema = r.base.schema(r.Type)
-	return r, nil
+	return r, r.complete(others)
+}
+
+// appendAttributes appends what attributeColumns are scanned into.
+func appendAttributes(into []any, x *schemas.Extensions, others *[]byte) []any {
+	for _, a := range schemas.Attributes {
+		if a.HasColumn() {
+			into = append(into, a.Column(x))
+		}
+	}
+	return append(into, others)
+}
+
+// complete sets the attributes that have no column.
+func (r *Record) complete(others []byte) error {
+	r.Extensions.Severity = severityName(r.Extensions.SeverityRank)
+	return r.Extensions.SetOthers(others)
 }
 
 // severityName is the severity attribute that goes with a rank.
@@ -111,9 +129,9 @@ func uuidFloor(ms int64) uuid.UUID {
 const insertRecord = `
 WITH written AS (
   INSERT INTO tocsin.event (id, type, source, subject, time, severityrank, fixable, kev, epss, base, updater, image,
-    added, removed, revised, firstload, traceparent, manifest_id, change_id, inventory_id, naming_id, scope, data)
+    added, removed, revised, firstload, attributes, traceparent, manifest_id, change_id, inventory_id, naming_id, scope, data)
   VALUES (@id, @type, @source, NULLIF(@subject, ''), @time, @severityrank, @fixable, @kev, @epss, @base, @updater, @image,
-    @added, @removed, @revised, @firstload, NULLIF(@traceparent, ''),
+    @added, @removed, @revised, @firstload, @attributes, NULLIF(@traceparent, ''),
     COALESCE(NULLIF(@manifest_id::integer, 0), (SELECT m.id FROM tocsin.manifest m WHERE m.digest = @subject)),
     NULLIF(@change_id::bigint, 0), NULLIF(@inventory_id::bigint, 0), NULLIF(@naming_id::bigint, 0), @scope, @data)
   RETURNING id
@@ -123,15 +141,22 @@ INSERT INTO tocsin.outbox (event_id) SELECT id FROM written WHERE @publish::bool
 // Insert writes the event in tx, and its place in the outbox unless it is made
 // for some alone.
 func (r *Record) Insert(ctx context.Context, tx pgx.Tx) error {
-	x := r.Extensions
-	_, err := tx.Exec(ctx, insertRecord, pgx.NamedArgs{
-		"id": r.UUID, "type": r.Type, "source": r.Source, "subject": r.Subject, "time": r.Time,
-		"severityrank": x.SeverityRank, "fixable": x.Fixable, "kev": x.KEV, "epss": x.EPSS, "base": r.base.id, "updater": x.Updater, "image": x.Image,
-		"added": x.Added, "removed": x.Removed, "revised": x.Revised, "firstload": x.FirstLoad, "traceparent": r.TraceParent,
+	args := pgx.NamedArgs{
+		"id": r.UUID, "type": r.Type, "source": r.Source, "subject": r.Subject, "time": r.Time, "base": r.base.id, "traceparent": r.TraceParent,
 		"manifest_id": r.Key.ManifestID, "change_id": r.Key.ChangeID, "inventory_id": r.Key.InventoryID, "naming_id": r.Key.NamingID,
-		"scope": r.Scope, "data": r.Data, "publish": r.Scope == nil,
-	})
-	if err != nil {
+		"scope": r.Scope, "data": r.Data, "publish": r.Scope == nil, "attributes": nil,
+	}
+	for _, a := range schemas.Attributes {
+		if v, ok := a.Of(&r.Extensions); a.HasColumn() && ok {
+			args[a.Name] = v
+		} else if a.HasColumn() {
+			args[a.Name] = nil
+		}
+	}
+	if others := r.Extensions.Others(); others != nil {
+		args["attributes"] = others
+	}
+	if _, err := tx.Exec(ctx, insertRecord, args); err != nil {
 		return fmt.Errorf("eventlog: write event %s: %w", r.Type, err)
 	}
 	return nil

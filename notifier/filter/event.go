@@ -29,81 +29,64 @@ type Event struct {
 	decoded any
 }
 
-// Attributes are the names of the attributes that events of Tocsin may have,
-// and of what kind they are: a filter on any other would never be true, and is
-// refused.
-var Attributes = map[string]Kind{
-	"specversion": Text, "id": Text, "source": Text, "type": Text, "subject": Text,
-	"time": Text, "datacontenttype": Text, "dataschema": Text, "traceparent": Text,
-	"severity": Text, "updater": Text, "image": Text,
-	"severityrank": Integer, "epss": Integer, "added": Integer, "removed": Integer, "revised": Integer,
-	"fixable": Boolean, "kev": Boolean, "firstload": Boolean,
-}
-
 // Kind is the type of an attribute.
-type Kind string
+type Kind = schemas.Kind
 
 // The kinds of attributes.
 const (
-	Text    Kind = "string"
-	Integer Kind = "integer"
-	Boolean Kind = "boolean"
+	Text    = schemas.String
+	Integer = schemas.Integer
+	Boolean = schemas.Boolean
 )
+
+// contextAttributes are the attributes that every event may have beside those of
+// schemas.Attributes. All of them are texts; "" is one that the event lacks.
+var contextAttributes = map[string]func(e *Event) string{
+	"specversion":     func(*Event) string { return event.CloudEventsVersionV1 },
+	"id":              func(e *Event) string { return e.ID },
+	"source":          func(e *Event) string { return e.Source },
+	"type":            func(e *Event) string { return e.Type },
+	"subject":         func(e *Event) string { return e.Subject },
+	"time":            func(e *Event) string { return e.Time.UTC().Format(time.RFC3339Nano) },
+	"datacontenttype": func(*Event) string { return event.ApplicationJSON },
+	"dataschema":      func(e *Event) string { return e.DataSchema },
+	"traceparent":     func(e *Event) string { return e.TraceParent },
+}
+
+// extensions are schemas.Attributes by name.
+var extensions = func() map[string]schemas.Attribute {
+	out := make(map[string]schemas.Attribute, len(schemas.Attributes))
+	for _, a := range schemas.Attributes {
+		out[a.Name] = a
+	}
+	return out
+}()
+
+// Attributes are the names of the attributes that events of Tocsin may have,
+// and of what kind they are: a filter on any other would never be true, and is
+// refused.
+var Attributes = func() map[string]Kind {
+	out := make(map[string]Kind, len(contextAttributes)+len(extensions))
+	for name := range contextAttributes {
+		out[name] = Text
+	}
+	for name, a := range extensions {
+		out[name] = a.Kind()
+	}
+	return out
+}()
 
 // Attr is an attribute's value, an int32, a bool or a string; false where the
 // event does not have it.
 func (e *Event) Attr(name string) (any, bool) {
-	x := &e.Extensions
-	switch name {
-	case "specversion":
-		return event.CloudEventsVersionV1, true
-	case "id":
-		return e.ID, true
-	case "source":
-		return e.Source, true
-	case "type":
-		return e.Type, true
-	case "subject":
-		return e.Subject, e.Subject != ""
-	case "time":
-		return e.Time.UTC().Format(time.RFC3339Nano), true
-	case "datacontenttype":
-		return event.ApplicationJSON, true
-	case "dataschema":
-		return e.DataSchema, e.DataSchema != ""
-	case "traceparent":
-		return e.TraceParent, e.TraceParent != ""
-	case "severity":
-		return deref(x.Severity)
-	case "severityrank":
-		return deref(x.SeverityRank)
-	case "fixable":
-		return deref(x.Fixable)
-	case "kev":
-		return deref(x.KEV)
-	case "epss":
-		return deref(x.EPSS)
-	case "updater":
-		return deref(x.Updater)
-	case "image":
-		return deref(x.Image)
-	case "added":
-		return deref(x.Added)
-	case "removed":
-		return deref(x.Removed)
-	case "revised":
-		return deref(x.Revised)
-	case "firstload":
-		return deref(x.FirstLoad)
+	if a, ok := extensions[name]; ok {
+		return a.Of(&e.Extensions)
+	}
+	if of, ok := contextAttributes[name]; ok {
+		v := of(e)
+		return v, v != ""
 	}
 	return nil, false
-}
-
-func deref[T any](p *T) (any, bool) {
-	if p == nil {
-		return nil, false
-	}
-	return *p, true
 }
 
 // Text is an attribute in its canonical string form (CloudEvents 1.0, section
@@ -142,10 +125,13 @@ func (e *Event) CloudEvent() event.Event {
 	}
 	json := event.ApplicationJSON
 	c.DataContentType = &json
-	for _, name := range extensionNames {
-		if v, ok := e.Attr(name); ok {
-			c.Extensions[name] = v
+	for _, a := range schemas.Attributes {
+		if v, ok := a.Of(&e.Extensions); ok {
+			c.Extensions[a.Name] = v
 		}
+	}
+	if e.TraceParent != "" {
+		c.Extensions["traceparent"] = e.TraceParent
 	}
 	ce.DataEncoded = e.Data
 	e.cloud = &ce
@@ -157,13 +143,8 @@ func (e *Event) SetData(data []byte) {
 	e.Data, e.cloud, e.decoded = data, nil, nil
 }
 
-var extensionNames = []string{
-	"severity", "severityrank", "fixable", "kev", "epss", "updater", "image",
-	"added", "removed", "revised", "firstload", "traceparent",
-}
-
 // ErrNoData is why a filter that reads data can't be evaluated without it.
-var ErrNoData = errors.New("filter: the event's data is not at hand")
+var ErrNoData = errors.New("filter: the event's data has not been read")
 
 // value is the data as JSON's Go values.
 func (e *Event) value() (any, error) {

@@ -51,9 +51,8 @@ func asyncAPI(d docs) object {
 		"asyncapi": "3.0.0",
 		"info": object{
 			"title": "Tocsin events", "version": "1",
-			"description": "CloudEvents 1.0 in structured JSON. Extension attributes say what is needed to filter without opening the data: " +
-				"severity, severityrank (0 Unknown to 5 Critical), fixable, kev, epss (0 to 100), updater, image, added, removed, revised, firstload, traceparent.",
-			"license": object{"name": "Apache-2.0"},
+			"description": "CloudEvents 1.0 in structured JSON. Extension attributes say what is needed to filter without opening the data: " + attributeNames() + ".",
+			"license":     object{"name": "Apache-2.0"},
 		},
 		"defaultContentType": "application/cloudevents+json",
 		"servers":            object{"nats": object{"host": "127.0.0.1:4222", "protocol": "nats", "description": "The embedded or configured NATS server"}},
@@ -63,3 +62,16 @@ func asyncAPI(d docs) object {
 }
 
 func escapePointer(s string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(s) }
+
+// attributeNames lists the extension attributes and what they may be.
+func attributeNames() string {
+	var names []string
+	for _, a := range schemas.Attributes {
+		if a.Values != "" {
+			names = append(names, a.Name+" ("+a.Values+")")
+		} else {
+			names = append(names, a.Name)
+		}
+	}
+	return strings.Join(append(names, "traceparent"), ", ")
+}

@@ -1,7 +1,8 @@
 // Command generate writes the JSON Schemas, the AsyncAPI document and the
 // golden examples of package schemas from its Go types, their comments and the
-// literals in examples.go. It is run by "go generate" in package schemas; with
-// -check it writes nothing and fails if a file is not as it would write it.
+// literals in examples.go, and the table of attributes in docs/events.md. It is
+// run by "go generate" in package schemas; with -check it writes nothing and
+// fails if a file is not as it would write it.
 package main
 
 import (
@@ -32,8 +33,15 @@ func run(check bool) error {
 		files[e.typ+".json"] = docs.schema(e)
 		files[filepath.Join("examples", e.typ+".json")] = example(e)
 	}
+	reference, err := os.ReadFile(referencePath)
+	if err != nil {
+		return err
+	}
+	if files[referencePath], err = withAttributes(string(reference)); err != nil {
+		return fmt.Errorf("%s: %w", referencePath, err)
+	}
 	for name, content := range files {
-		text, err := indent(content)
+		text, err := written(content)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -54,7 +62,11 @@ func run(check bool) error {
 	return nil
 }
 
-func indent(v any) ([]byte, error) {
+// written is a file's content: a text as it is, anything else as JSON.
+func written(v any) ([]byte, error) {
+	if text, ok := v.(string); ok {
+		return []byte(text), nil
+	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
