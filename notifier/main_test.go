@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tocsin.dev/tocsin/delivery/protocols"
 	"tocsin.dev/tocsin/internal/postgres/postgrestest"
 	"tocsin.dev/tocsin/internal/secrets"
 	"tocsin.dev/tocsin/notifier/eventlog"
@@ -130,7 +131,7 @@ func replica(t testing.TB, pool *pgxpool.Pool, change ...func(*options)) *world 
 	}
 	filters, err := filter.NewCompiler(filter.Limits{})
 	fatal(err)
-	subs := subscription.Options{Pool: pool, Filters: filters, Keyring: o.Keyring, Logger: o.Logger}
+	subs := subscription.Options{Pool: pool, Filters: filters, Keyring: o.Keyring, Logger: o.Logger, Sinks: protocols.Checker{}}
 	if o.Waker != nil {
 		o.Options.Waker, subs.Waker = o.Waker, o.Waker
 	}

@@ -1,14 +1,13 @@
 package amqp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,15 +38,7 @@ type session struct {
 }
 
 func (t *target) connect(ctx context.Context, a broker.Address) (*session, error) {
-	vhost := t.settings.VHost
-	if vhost == "" {
-		if path, err := url.PathUnescape(strings.TrimPrefix(a.URL.EscapedPath(), "/")); err == nil {
-			vhost = path
-		}
-	}
-	if vhost == "" {
-		vhost = "/"
-	}
+	vhost := cmp.Or(t.settings.VHost, a.VHost, "/")
 	raw, err := t.dial(ctx, "tcp", a.HostPort)
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
@@ -12,8 +11,6 @@ import (
 	"tocsin.dev/tocsin/delivery/broker"
 	"tocsin.dev/tocsin/schemas"
 )
-
-var schemes = broker.Schemes{"amqp": "5672", "amqps": "5671"}
 
 // Opener opens AMQP 0-9-1 targets.
 type Opener struct {
@@ -25,17 +22,9 @@ var _ delivery.Opener = Opener{}
 
 // Open implements [delivery.Opener]. It does not connect.
 func (o Opener) Open(_ context.Context, sub delivery.Subscription) (delivery.Target, error) {
-	settings := sub.Settings
-	addresses, err := broker.Addresses(sub, settings.Failover, schemes)
-	if err != nil {
-		return nil, err
-	}
-	key, err := broker.ParseTemplate(settings.RoutingKey)
-	if err != nil {
-		return nil, fmt.Errorf("protocolsettings.routingkey: %w", err)
-	}
-	if err := checkSettings(settings); err != nil {
-		return nil, delivery.Failed(delivery.ClassInvalid, err)
+	addresses, key, problems := read(sub)
+	if problems != nil {
+		return nil, delivery.Invalid(problems)
 	}
 	tlsConfig, err := sub.TLS.Config()
 	if err != nil {
@@ -43,37 +32,11 @@ func (o Opener) Open(_ context.Context, sub delivery.Subscription) (delivery.Tar
 	}
 	config := sub.Config.WithDefaults()
 	t := &target{
-		dial: o.Dial, settings: settings, tls: tlsConfig, key: key, binary: config.Mode == delivery.Binary,
+		dial: o.Dial, settings: sub.Settings, tls: tlsConfig, key: key, binary: config.Mode == delivery.Binary,
 		inFlight: max(config.Concurrency, config.BatchSize, 1),
 	}
 	t.link = broker.NewLink(addresses, t.connect, (*session).close)
 	return t, nil
-}
-
-func checkSettings(s schemas.ProtocolSettings) error {
-	switch s.Declare {
-	case "", "passive", "none":
-	case "active":
-		switch s.ExchangeType {
-		case "direct", "fanout", "topic", "headers":
-		default:
-			return fmt.Errorf("protocolsettings.exchangetype: %q is not direct, fanout, topic or headers", s.ExchangeType)
-		}
-		if s.Exchange == "" {
-			return errors.New("protocolsettings.exchange: the default exchange can't be declared; name one or set declare to none")
-		}
-	default:
-		return fmt.Errorf("protocolsettings.declare: %q is not passive, active or none", s.Declare)
-	}
-	if s.Exchange == "" && s.RoutingKey == "" {
-		return errors.New("protocolsettings: give an exchange, or a routingkey that names a queue")
-	}
-	for name := range s.Headers {
-		if broker.Reserved(name) {
-			return fmt.Errorf("protocolsettings.headers: %q is set by Tocsin", name)
-		}
-	}
-	return nil
 }
 
 type target struct {

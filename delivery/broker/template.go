@@ -8,11 +8,11 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
 
-	"tocsin.dev/tocsin/delivery"
+	"tocsin.dev/tocsin/internal/problem"
 )
 
-// maxTemplate bounds a template's length in bytes.
-const maxTemplate = 512
+// MaxTemplate bounds a template's length in bytes.
+const MaxTemplate = 512
 
 // Template is a destination with attributes of the event in it: in
 // "tocsin.{severity}.{updater}" each name in braces is replaced by the event's
@@ -22,14 +22,16 @@ type Template struct {
 	names    []string
 }
 
-// ParseTemplate reads a template. An error is of class
-// [delivery.ClassInvalid] and says where it is wrong.
-func ParseTemplate(text string) (Template, error) {
-	fail := func(at int, why string) (Template, error) {
-		return Template{}, delivery.Failed(delivery.ClassInvalid, fmt.Errorf("template %q: %s at %d", text, why, at))
+// ParseTemplate reads the template of a protocol setting. What is wrong with it
+// is named with the place.
+func ParseTemplate(setting, text string) (Template, []problem.Field) {
+	fail := func(at int, why string) (Template, []problem.Field) {
+		return Template{}, []problem.Field{{Field: "/protocolsettings/" + setting, Message: fmt.Sprintf("has %s at byte %d", why, at)}}
 	}
-	if len(text) > maxTemplate {
-		return fail(maxTemplate, "too long")
+	if len(text) > MaxTemplate {
+		return Template{}, []problem.Field{{
+			Field: "/protocolsettings/" + setting, Message: fmt.Sprintf("has %d bytes, over the limit of %d", len(text), MaxTemplate),
+		}}
 	}
 	var t Template
 	rest, at := text, 0
@@ -40,15 +42,15 @@ func ParseTemplate(text string) (Template, error) {
 			return t, nil
 		}
 		if rest[open] == '}' {
-			return fail(at+open, "closing brace without an opening one")
+			return fail(at+open, "a closing brace without an opening one")
 		}
 		end := strings.IndexAny(rest[open+1:], "{}")
 		if end < 0 || rest[open+1+end] == '{' {
-			return fail(at+open, "brace that is not closed")
+			return fail(at+open, "a brace that is not closed")
 		}
 		name := rest[open+1 : open+1+end]
 		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-			return fail(at+open+1, "not an attribute's name (lower-case letters and digits)")
+			return fail(at+open+1, "braces around what is no attribute's name (lower-case letters and digits)")
 		}
 		t.literals, t.names = append(t.literals, rest[:open]), append(t.names, name)
 		at += open + end + 2
@@ -72,6 +74,10 @@ func (t Template) Expand(e *event.Event, escape func(string) string) string {
 	}
 	return b.String()
 }
+
+// Sample is the template with every attribute replaced by one word: what it
+// expands to in form, whatever the event.
+func (t Template) Sample() string { return strings.Join(t.literals, "x") }
 
 // Word replaces all but ASCII letters, digits, '-' and '_' by '_': safe as one
 // word of a NATS subject, an AMQP topic key or a STOMP destination.

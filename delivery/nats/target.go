@@ -16,8 +16,6 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-var schemes = broker.Schemes{"nats": "4222", "tls": "4222", "nats+tls": "4222"}
-
 // Opener opens NATS targets.
 type Opener struct {
 	// Dial opens every connection; it is the guard's.
@@ -28,29 +26,16 @@ var _ delivery.Opener = Opener{}
 
 // Open implements [delivery.Opener]. It does not connect.
 func (o Opener) Open(_ context.Context, sub delivery.Subscription) (delivery.Target, error) {
-	settings := sub.Settings
-	addresses, err := broker.Addresses(sub, settings.Failover, schemes)
-	if err != nil {
-		return nil, err
-	}
-	if settings.Subject == "" {
-		return nil, delivery.Failed(delivery.ClassInvalid, errors.New(`protocolsettings.subject is missing: give one, such as "alerts.{severity}"`))
-	}
-	subject, err := broker.ParseTemplate(settings.Subject)
-	if err != nil {
-		return nil, fmt.Errorf("protocolsettings.subject: %w", err)
-	}
-	for name := range settings.Headers {
-		if broker.Reserved(name) {
-			return nil, delivery.Failed(delivery.ClassInvalid, fmt.Errorf("protocolsettings.headers: %q is set by Tocsin", name))
-		}
+	addresses, subject, problems := read(sub)
+	if problems != nil {
+		return nil, delivery.Invalid(problems)
 	}
 	tlsConfig, err := sub.TLS.Config()
 	if err != nil {
 		return nil, err
 	}
 	t := &target{
-		dial: o.Dial, settings: settings, tls: tlsConfig, subject: subject,
+		dial: o.Dial, settings: sub.Settings, tls: tlsConfig, subject: subject,
 		token: string(sub.Credential.Token), binary: sub.Config.WithDefaults().Mode == delivery.Binary,
 	}
 	t.link = broker.NewLink(addresses, t.connect, func(c *connection) { c.nc.Close() })

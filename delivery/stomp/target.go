@@ -1,6 +1,7 @@
 package stomp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -17,8 +18,6 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-var schemes = broker.Schemes{"stomp": "61613", "stomps": "61614", "stomp+ssl": "61614"}
-
 // maxConnections bounds a target's connections.
 const maxConnections = 8
 
@@ -32,22 +31,9 @@ var _ delivery.Opener = Opener{}
 
 // Open implements [delivery.Opener]. It does not connect.
 func (o Opener) Open(_ context.Context, sub delivery.Subscription) (delivery.Target, error) {
-	settings := sub.Settings
-	addresses, err := broker.Addresses(sub, settings.Failover, schemes)
-	if err != nil {
-		return nil, err
-	}
-	if settings.Destination == "" {
-		return nil, delivery.Failed(delivery.ClassInvalid, errors.New(`protocolsettings.destination is missing: give one, such as "/queue/tocsin"`))
-	}
-	destination, err := broker.ParseTemplate(settings.Destination)
-	if err != nil {
-		return nil, fmt.Errorf("protocolsettings.destination: %w", err)
-	}
-	for name := range settings.Headers {
-		if broker.Reserved(name) {
-			return nil, delivery.Failed(delivery.ClassInvalid, fmt.Errorf("protocolsettings.headers: %q is set by Tocsin", name))
-		}
+	addresses, destination, problems := read(sub)
+	if problems != nil {
+		return nil, delivery.Invalid(problems)
 	}
 	tlsConfig, err := sub.TLS.Config()
 	if err != nil {
@@ -59,7 +45,7 @@ func (o Opener) Open(_ context.Context, sub delivery.Subscription) (delivery.Tar
 		links = 1
 	}
 	t := &target{
-		dial: o.Dial, settings: settings, tls: tlsConfig, destination: destination, binary: config.Mode == delivery.Binary,
+		dial: o.Dial, settings: sub.Settings, tls: tlsConfig, destination: destination, binary: config.Mode == delivery.Binary,
 		free: make(chan *broker.Link[*connection], links),
 	}
 	for range links {
@@ -176,10 +162,7 @@ func (t *target) connect(ctx context.Context, a broker.Address) (*connection, er
 		}
 		raw = secure
 	}
-	host := t.settings.VHost
-	if host == "" {
-		host = "/"
-	}
+	host := cmp.Or(t.settings.VHost, a.VHost, "/")
 	options := []func(*gostomp.Conn) error{
 		gostomp.ConnOpt.AcceptVersion(gostomp.V12),
 		gostomp.ConnOpt.Host(host),

@@ -8,13 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/textproto"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/net/http/httpguts"
 
 	"tocsin.dev/tocsin/delivery"
 )
@@ -84,25 +80,17 @@ type target struct {
 
 // Open implements [delivery.Opener]. It connects only for the handshake.
 func (o *Opener) Open(ctx context.Context, sub delivery.Subscription) (delivery.Target, error) {
-	u, err := sink(sub.Sink)
-	if err != nil {
-		return nil, delivery.Failed(delivery.ClassInvalid, err)
+	u, header, problems := read(sub, o.o.UserAgent)
+	if problems != nil {
+		return nil, delivery.Invalid(problems)
 	}
-	t := &target{transport: o.shared, url: u, mode: cmp.Or(sub.Config.Mode, delivery.Structured), callback: o.o.Callback}
-	if t.header, err = headers(sub, o.o.UserAgent); err != nil {
-		return nil, delivery.Failed(delivery.ClassInvalid, err)
-	}
+	t := &target{transport: o.shared, url: u, header: header, mode: cmp.Or(sub.Config.Mode, delivery.Structured), callback: o.o.Callback}
+	var err error
 	if t.keys, err = signers(sub.Secrets); err != nil {
 		return nil, delivery.Failed(delivery.ClassInvalid, err)
 	}
-	switch t.mode {
-	case delivery.Structured, delivery.Binary, delivery.Batched:
-	case delivery.Clair:
-		if t.callback == "" {
-			return nil, delivery.Failed(delivery.ClassInvalid, errors.New("content mode clair needs the server's public URL to be configured"))
-		}
-	default:
-		return nil, delivery.Failed(delivery.ClassInvalid, fmt.Errorf("content mode %q: must be structured, binary, batched or clair", t.mode))
+	if t.mode == delivery.Clair && t.callback == "" {
+		return nil, delivery.Failed(delivery.ClassInvalid, errors.New("content mode clair needs the server's public URL to be configured"))
 	}
 	if sub.TLS != (delivery.TLS{}) {
 		conf, err := sub.TLS.Config()
@@ -119,58 +107,6 @@ func (o *Opener) Open(ctx context.Context, sub delivery.Subscription) (delivery.
 		}
 	}
 	return t, nil
-}
-
-// sink checks a webhook's URL.
-func sink(s string) (*url.URL, error) {
-	u, err := url.Parse(s)
-	switch {
-	case err != nil:
-		return nil, errors.New("the sink is not a URL")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("the sink's scheme is %q: must be http or https", u.Scheme)
-	case u.Host == "" || u.Hostname() == "":
-		return nil, errors.New("the sink's URL has no host")
-	case u.User != nil:
-		return nil, errors.New("the sink's URL has credentials in it: use sinkcredential")
-	}
-	u.Fragment, u.RawFragment = "", ""
-	return u, nil
-}
-
-// reserved are headers that a subscription must not set.
-func reserved(name string) bool {
-	switch name {
-	case "Host", "Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding", "Connection", "Keep-Alive",
-		"Te", "Trailer", "Upgrade", "Expect", "Proxy-Authorization", "Proxy-Connection", "Traceparent":
-		return true
-	}
-	return strings.HasPrefix(name, "Webhook-") || strings.HasPrefix(name, "Ce-")
-}
-
-func headers(sub delivery.Subscription, agent string) (http.Header, error) {
-	h := http.Header{"User-Agent": {agent}}
-	for name, value := range sub.Settings.Headers {
-		name = textproto.CanonicalMIMEHeaderKey(name)
-		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
-			return nil, fmt.Errorf("header %q is not valid in HTTP", name)
-		}
-		if reserved(name) {
-			return nil, fmt.Errorf("header %q cannot be set by a subscription", name)
-		}
-		h[name] = []string{value}
-	}
-	switch c := sub.Credential; {
-	case c.Token != "":
-		if !httpguts.ValidHeaderFieldValue(string(c.Token)) {
-			return nil, errors.New("the access token has characters that a header cannot hold")
-		}
-		h.Set("Authorization", "Bearer "+string(c.Token))
-	case c.Username != "" || c.Password != "":
-		r := http.Request{Header: h}
-		r.SetBasicAuth(c.Username, string(c.Password))
-	}
-	return h, nil
 }
 
 // Deliver implements [delivery.Target].

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"path/filepath"
 	"time"
 
@@ -17,10 +15,7 @@ import (
 	"github.com/quay/claircore/libvuln/driver"
 
 	"tocsin.dev/tocsin/delivery"
-	"tocsin.dev/tocsin/delivery/amqp"
-	"tocsin.dev/tocsin/delivery/nats"
-	"tocsin.dev/tocsin/delivery/stomp"
-	"tocsin.dev/tocsin/delivery/webhook"
+	"tocsin.dev/tocsin/delivery/protocols"
 	"tocsin.dev/tocsin/indexer"
 	"tocsin.dev/tocsin/indexer/blobs"
 	"tocsin.dev/tocsin/indexer/sandbox"
@@ -30,8 +25,6 @@ import (
 	"tocsin.dev/tocsin/internal/config"
 	"tocsin.dev/tocsin/internal/httpapi"
 	"tocsin.dev/tocsin/internal/jobs"
-	"tocsin.dev/tocsin/internal/problem"
-	"tocsin.dev/tocsin/internal/safehttp"
 	"tocsin.dev/tocsin/internal/secrets"
 	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/matcher"
@@ -151,7 +144,7 @@ func (a *App) newAnnouncer(s *services, pool *pgxpool.Pool, b *bus.Bus, keyring 
 		return err
 	}
 	if s.subscriptions, err = subscription.New(subscription.Options{
-		Pool: pool, Filters: filters, Keyring: keyring, Waker: b, Logger: log, CheckSink: a.checkSink,
+		Pool: pool, Filters: filters, Keyring: keyring, Waker: b, Logger: log, Sinks: protocols.Checker{Reachable: a.checkSink},
 	}); err != nil {
 		return err
 	}
@@ -176,31 +169,6 @@ func (a *App) newNotifier(s *services, pool *pgxpool.Pool, b *bus.Bus) (err erro
 		return err
 	}
 	s.notifier, err = notifier.New(notifier.Options{Announcer: s.announcer, Log: s.events, Pool: pool})
-	return err
-}
-
-// deliveryGuard decides which addresses deliveries may go to.
-func (a *App) deliveryGuard() *safehttp.Guard {
-	return safehttp.New("delivery.allow_networks", config.Prefixes(a.config.Delivery.AllowNetworks))
-}
-
-// checkSink refuses a sink whose host is an address, or localhost, that
-// deliveries may not go to. Names are judged when they are called.
-func (a *App) checkSink(rawURL string) error {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return errors.New("is not a URL")
-	}
-	err = a.deliveryGuard().CheckHost(u.Hostname())
-	if blocked, ok := errors.AsType[*safehttp.BlockedError](err); ok {
-		return problem.Field{
-			Message: fmt.Sprintf("would never be called: %v is %s", blocked.Addr, blocked.Why),
-			Hint:    fmt.Sprintf("to permit it, add its network to %s or TOCSIN_DELIVERY_ALLOW_NETWORKS of the server", blocked.Key),
-		}
-	}
-	if e, ok := errors.AsType[*safehttp.URLError](err); ok {
-		return fmt.Errorf("the %s %s", e.Field, e.Reason)
-	}
 	return err
 }
 
@@ -268,17 +236,11 @@ func UpdaterConfig(c config.Config) updater.Config {
 
 func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, s *services) *delivery.Queue {
 	c := a.config.Delivery
-	dial := a.deliveryGuard().DialContext
 	return delivery.New(pool, delivery.Options{
 		Subscriptions: s.subscriptions, Events: s.events, Announcer: s.announcer, Announced: s.announcer.Committed, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
-		Openers: map[string]delivery.Opener{
-			schemas.ProtocolHTTP: webhook.New(webhook.Options{
-				Dial: dial, UserAgent: a.userAgent(), Callback: a.publicURL() + "/notifier/api/v1/notification/",
-			}),
-			schemas.ProtocolAMQP:  amqp.Opener{Dial: dial},
-			schemas.ProtocolSTOMP: stomp.Opener{Dial: dial},
-			schemas.ProtocolNATS:  nats.Opener{Dial: dial},
-		},
+		Openers: protocols.Openers(delivery.Environment{
+			Dial: a.deliveryGuard().DialContext, UserAgent: a.userAgent(), ClairCallback: a.publicURL() + "/notifier/api/v1/notification/",
+		}),
 		Defaults: delivery.Config{
 			Schedule: config.Durations(c.Schedule), Jitter: jitter(c.Jitter), Timeout: c.Timeout.Std(), Rate: c.Rate, Concurrency: c.Concurrency,
 			Breaker: delivery.BreakerConfig{

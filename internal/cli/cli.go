@@ -143,8 +143,10 @@ func Main(ctx context.Context, args []string, s Streams, a Actions) int {
 
 // newParser is the command line's parser; it reads into c.
 func newParser(c *commands, s Streams, exit func(int)) (*kong.Kong, error) {
+	c.Subscribe.Plugins = kong.Plugins{settingFlags()}
 	return kong.New(c,
 		kong.Name("tocsin"),
+		kong.Vars{"sinks": sinkExamples()},
 		kong.Description(about),
 		kong.Writers(s.Out, s.Err),
 		kong.Exit(exit),

@@ -9,10 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
+	"tocsin.dev/tocsin/delivery/protocols"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/notifier/filter"
-	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -120,29 +122,24 @@ func eventType(t string) (string, error) {
 }
 
 type subscribeCmd struct {
-	URL string `arg:"" help:"Where events go: https://…, amqps://…, stomp+ssl://… or nats://…"`
+	URL string `arg:"" help:"Where events go: ${sinks}"`
 	wishes
-	Name        string            `help:"A name for people." placeholder:"NAME"`
-	Key         string            `help:"Client key: subscribing again with it changes nothing and answers the first one." placeholder:"KEY"`
-	Secret      string            `help:"Signing secret (whsec_…); made and printed if absent." env:"TOCSIN_WEBHOOK_SECRET" placeholder:"SECRET"`
-	Mode        string            `help:"Content mode: structured, binary, batched or clair." enum:",structured,binary,batched,clair" default:""`
-	Granularity string            `help:"One event a manifest, or one digest a whole update." enum:",manifest,update" default:""`
-	Ordered     bool              `help:"One delivery at a time, in order."`
-	AttemptTime time.Duration     `name:"attempt-timeout" help:"How long one attempt may take." placeholder:"DURATION"`
-	Concurrency int               `help:"At most so many attempts at a time." placeholder:"N"`
-	Retry       []time.Duration   `help:"Waits between attempts, as 5s,1m,10m; after the last it is a dead letter." placeholder:"DURATION"`
-	Handshake   bool              `help:"Ask a webhook's consent first."`
-	CAFile      string            `name:"ca-file" type:"existingfile" help:"PEM file of the authorities trusted for TLS, instead of the system's." placeholder:"FILE"`
-	VHost       string            `name:"vhost" help:"Virtual host of an AMQP or STOMP broker." placeholder:"NAME"`
-	Rate        float64           `help:"At most so many deliveries a second." placeholder:"N"`
-	Header      map[string]string `help:"Header added to every delivery." placeholder:"NAME=VALUE"`
-	User        string            `help:"User of a broker." placeholder:"USER"`
-	Password    string            `help:"Password of a broker." env:"TOCSIN_SINK_PASSWORD" placeholder:"PASSWORD"`
-	Exchange    string            `help:"AMQP exchange." placeholder:"NAME"`
-	RoutingKey  string            `help:"AMQP routing key; {type}, {severity}, {updater}, {image} and {subject} are filled in." placeholder:"TEMPLATE"`
-	Destination string            `help:"STOMP destination." placeholder:"TEMPLATE"`
-	Subject     string            `help:"NATS subject." placeholder:"TEMPLATE"`
-	DryRun      bool              `help:"Only say what it would have matched."`
+	kong.Plugins                 // settingFlags
+	Name         string          `help:"A name for people." placeholder:"NAME"`
+	Key          string          `help:"Client key: subscribing again with it changes nothing and answers the first one." placeholder:"KEY"`
+	Secret       string          `help:"Signing secret (whsec_…); made and printed if absent." env:"TOCSIN_WEBHOOK_SECRET" placeholder:"SECRET"`
+	Mode         string          `help:"Content mode: structured, binary, batched or clair." enum:",structured,binary,batched,clair" default:""`
+	Granularity  string          `help:"One event a manifest, or one digest a whole update." enum:",manifest,update" default:""`
+	Ordered      bool            `help:"One delivery at a time, in order."`
+	AttemptTime  time.Duration   `name:"attempt-timeout" help:"How long one attempt may take." placeholder:"DURATION"`
+	Concurrency  int             `help:"At most so many attempts at a time." placeholder:"N"`
+	Retry        []time.Duration `help:"Waits between attempts, as 5s,1m,10m; after the last it is a dead letter." placeholder:"DURATION"`
+	Handshake    bool            `help:"Ask a webhook's consent first."`
+	CAFile       string          `name:"ca-file" type:"existingfile" help:"PEM file of the authorities trusted for TLS, instead of the system's." placeholder:"FILE"`
+	Rate         float64         `help:"At most so many deliveries a second." placeholder:"N"`
+	User         string          `help:"User of a broker." placeholder:"USER"`
+	Password     string          `help:"Password of a broker." env:"TOCSIN_SINK_PASSWORD" placeholder:"PASSWORD"`
+	DryRun       bool            `help:"Only say what it would have matched."`
 }
 
 func (subscribeCmd) Help() string {
@@ -160,13 +157,13 @@ func (c *subscribeCmd) subscription() (schemas.Subscription, error) {
 	types, filters, err := c.compile()
 	s := schemas.Subscription{
 		Name: c.Name, Key: c.Key, Sink: c.URL, Types: types, Filters: filters, Secret: c.Secret,
-		ProtocolSettings: schemas.ProtocolSettings{
-			Headers: c.Header, Exchange: c.Exchange, RoutingKey: c.RoutingKey, Destination: c.Destination, Subject: c.Subject, VHost: c.VHost,
-		},
 		Config: schemas.SubscriptionConfig{
 			Mode: c.Mode, Granularity: c.Granularity, Ordered: c.Ordered,
 			Timeout: schemas.Duration(c.AttemptTime), Concurrency: c.Concurrency, Handshake: c.Handshake,
 		},
+	}
+	if len(c.Plugins) > 0 {
+		s.ProtocolSettings = settingsFromFlags(c.Plugins[0])
 	}
 	if c.Mode == schemas.ModeClair {
 		s.Config.Granularity = schemas.GranularityUpdate // it speaks of whole updates
@@ -190,8 +187,8 @@ func (c *subscribeCmd) subscription() (schemas.Subscription, error) {
 	if c.User != "" {
 		s.SinkCredential = &schemas.SinkCredential{CredentialType: schemas.CredentialPlain, Identifier: c.User, Secret: c.Password}
 	}
-	if s.Protocol = subscription.ProtocolOf(c.URL); s.Protocol == "" && err == nil {
-		err = usage("%q is not a URL events can be sent to: it starts with https://, amqps://, stomp+ssl:// or nats://", c.URL)
+	if s.Protocol = protocols.Of(c.URL); s.Protocol == "" && err == nil {
+		err = usage("%q is not a URL events can be sent to: it looks like %s", c.URL, sinkExamples())
 	}
 	return s, err
 }

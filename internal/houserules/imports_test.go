@@ -1,6 +1,7 @@
 package houserules_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -20,7 +21,7 @@ var (
 	programs = []string{"cmd", "internal/app", "internal/cli", "internal/demo", "internal/e2e", "internal/benchaffected", "internal/benchdelivery"}
 )
 
-func rules() []rule {
+func rules(protocols []string) []rule {
 	rules := []rule{{
 		to: []string{"cmd"}, from: []string{"."},
 		reason: "main is flags, signals and an exit code; everything else is importable",
@@ -56,7 +57,6 @@ func rules() []rule {
 			reason: "the domain packages meet through rows and small interfaces of their own, wired in internal/app",
 		})
 	}
-	protocols := []string{"delivery/webhook", "delivery/amqp", "delivery/stomp", "delivery/nats"}
 	for _, p := range protocols {
 		var others []string
 		for _, o := range protocols {
@@ -67,21 +67,47 @@ func rules() []rule {
 		rules = append(rules, rule{from: []string{p}, to: others, reason: "a protocol must be removable without touching another"})
 	}
 	return append(rules, rule{
-		from: []string{"delivery"}, except: append([]string{"delivery/broker", "delivery/targettest"}, protocols...), to: protocols,
-		reason: "the queue knows targets by interface; protocols are plugged in by internal/app",
+		from: []string{"delivery"}, except: append([]string{protocolList, "delivery/broker", "delivery/targettest"}, protocols...),
+		to:     append([]string{protocolList}, protocols...),
+		reason: "the queue knows targets by interface; protocols are listed in delivery/protocols and plugged in by internal/app",
 	})
+}
+
+// protocolList is the package that lists the protocols.
+const protocolList = "delivery/protocols"
+
+// protocolPackages are the packages that the list imports from delivery.
+func protocolPackages(t *testing.T, files []source) []string {
+	t.Helper()
+	var out []string
+	for _, f := range files {
+		if f.dir != protocolList || f.test {
+			continue
+		}
+		for _, spec := range f.file.Imports {
+			dir, own := strings.CutPrefix(strings.Trim(spec.Path.Value, `"`), module+"/")
+			if own && strings.HasPrefix(dir, "delivery/") && !slices.Contains(out, dir) {
+				out = append(out, dir)
+			}
+		}
+	}
+	if len(out) < 4 {
+		t.Fatalf("only %v are listed in %s", out, protocolList)
+	}
+	return out
 }
 
 func TestImports(t *testing.T) {
 	t.Parallel()
 	_, files := sources(t)
+	rules := rules(protocolPackages(t, files))
 	for _, f := range files {
 		if f.test {
 			continue
 		}
 		for _, spec := range f.file.Imports {
 			path := strings.Trim(spec.Path.Value, `"`)
-			for _, r := range rules() {
+			for _, r := range rules {
 				if r.forbids(f.dir, path) {
 					t.Errorf("%s must not import %s: %s", f.path, path, r.reason)
 				}
@@ -145,6 +171,8 @@ func TestTestSupportStaysOut(t *testing.T) {
 // The rules can fail.
 func TestRulesForbid(t *testing.T) {
 	t.Parallel()
+	_, files := sources(t)
+	rules := rules(protocolPackages(t, files))
 	for _, c := range []struct {
 		dir, path string
 		forbidden bool
@@ -154,6 +182,10 @@ func TestRulesForbid(t *testing.T) {
 		{"indexer", module + "/indexer/blobs", false},
 		{"delivery/amqp", module + "/delivery/stomp", true},
 		{"delivery/amqp", module + "/delivery", false},
+		{"delivery", module + "/delivery/amqp", true},
+		{"delivery", module + "/delivery/protocols", true},
+		{"delivery/protocols", module + "/delivery/amqp", false},
+		{"notifier", module + "/delivery/protocols", true},
 		{"internal/bus", module + "/updater", true},
 		{"internal/app", module + "/updater", false},
 		{"internal/config", module + "/internal/bus", true},
@@ -164,7 +196,7 @@ func TestRulesForbid(t *testing.T) {
 		{"schemas", module + "/internal/bus", true},
 	} {
 		got := false
-		for _, r := range rules() {
+		for _, r := range rules {
 			got = got || r.forbids(c.dir, c.path)
 		}
 		if got != c.forbidden {

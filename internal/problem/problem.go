@@ -128,3 +128,8 @@ func Fields(err error) []Field {
 	}
 	return nil
 }
+
+var escapes = strings.NewReplacer("~", "~0", "/", "~1")
+
+// Escape makes one reference token of a JSON Pointer from a name.
+func Escape(name string) string { return escapes.Replace(name) }

@@ -2,7 +2,6 @@ package subscription
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"tocsin.dev/tocsin/schemas"
@@ -50,19 +49,11 @@ func (c *checker) config(spec *schemas.Subscription) {
 		// Negative means never.
 		c.duration("/config/breaker/disable_after", max(b.DisableAfter, 0), 365*24*time.Hour)
 	}
-	modes := []string{"", schemas.ModeStructured, schemas.ModeBinary, schemas.ModeBatched, schemas.ModeClair}
 	switch {
-	case !slices.Contains(modes, k.Mode):
-		c.refuse("/config/mode", "structured, binary, batched or clair", "is %q", clip(k.Mode))
-	case (k.Mode == schemas.ModeBatched || k.Mode == schemas.ModeClair) && spec.Protocol != schemas.ProtocolHTTP:
-		c.refuse("/config/mode", "structured or binary", "%s is for webhooks alone", k.Mode)
 	case k.Mode == schemas.ModeClair && k.Granularity != schemas.GranularityUpdate:
 		c.refuse("/config/granularity", "update", "mode clair speaks of whole updates")
 	case k.Mode != schemas.ModeBatched && k.BatchSize != 0:
 		c.refuse("/config/batch_size", "batched", "is only for mode batched")
-	}
-	if k.Handshake && spec.Protocol != schemas.ProtocolHTTP {
-		c.refuse("/config/handshake", "", "is for webhooks alone")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"tocsin.dev/tocsin/delivery/protocols"
 	"tocsin.dev/tocsin/internal/postgres/postgrestest"
 	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/secrets"
@@ -23,7 +24,7 @@ func newStore(t testing.TB, change ...func(*Options)) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Pool: postgrestest.New(t), Filters: filters, Keyring: keys}
+	o := Options{Pool: postgrestest.New(t), Filters: filters, Keyring: keys, Sinks: protocols.Checker{}}
 	for _, c := range change {
 		c(&o)
 	}

@@ -9,13 +9,27 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/secrets"
 	"tocsin.dev/tocsin/notifier/filter"
+	"tocsin.dev/tocsin/schemas"
 )
 
 // Waker passes hints, which may be lost, between processes.
 type Waker interface {
 	Wake(subject string)
+}
+
+// Sinks knows the protocols that events are delivered over; package
+// delivery/protocols does.
+type Sinks interface {
+	// ProtocolOf is the protocol that goes with a sink's scheme, "" if none
+	// does.
+	ProtocolOf(sink string) string
+	// Check says everything that keeps a subscription from ever being
+	// delivered to, without making a connection. Its Protocol is filled in, its
+	// credential in clear.
+	Check(spec schemas.Subscription) []problem.Field
 }
 
 // wakeDelivery is the subject of the hint that deliveries may be due.
@@ -30,11 +44,10 @@ type Options struct {
 	Waker   Waker // nil: no hints
 	Logger  *slog.Logger
 
-	// CheckSink says why a sink, or a broker of failover, may never be called,
-	// so that a subscription to it is refused and not accepted in vain. It gets
-	// a URL with a host and resolves no names. A [problem.Field] it returns
-	// keeps its hint. Nil checks nothing.
-	CheckSink func(rawURL string) error
+	// Sinks checks where subscriptions are delivered to, so that one that could
+	// never be is refused and not accepted in vain. Nil checks nothing, and
+	// protocols have to be given.
+	Sinks Sinks
 }
 
 // Store is the subscriptions in the database. It is safe for concurrent use.

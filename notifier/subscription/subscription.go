@@ -39,10 +39,7 @@ func (st *Store) Create(ctx context.Context, owner string, spec schemas.Subscrip
 	if st.Keyring == nil {
 		return none, false, fmt.Errorf("notifier: no key to seal secrets with")
 	}
-	spec.Protocol = strings.ToUpper(spec.Protocol)
-	if spec.Protocol == "" {
-		spec.Protocol = ProtocolOf(spec.Sink)
-	}
+	spec.Protocol = st.protocolOf(spec)
 	if fields := st.validate(&spec); len(fields) > 0 {
 		return none, false, problem.Refuse(fields...)
 	}
@@ -259,10 +256,7 @@ WHERE id = @id`
 // deleted. A Secret replaces all signing secrets at once; [Store.Rotate] lets
 // them overlap. A disabled subscription stays disabled until it is resumed.
 func (st *Store) Replace(ctx context.Context, owner, id string, spec schemas.Subscription) (schemas.Subscription, error) {
-	spec.Protocol = strings.ToUpper(spec.Protocol)
-	if spec.Protocol == "" {
-		spec.Protocol = ProtocolOf(spec.Sink)
-	}
+	spec.Protocol = st.protocolOf(spec)
 	err := pgx.BeginFunc(ctx, st.Pool, func(tx pgx.Tx) error {
 		old, err := one(ctx, tx, subscriptionForUpdate, owner, id)
 		if err != nil {
@@ -299,6 +293,14 @@ func (st *Store) Replace(ctx context.Context, owner, id string, spec schemas.Sub
 	}
 	st.wake()
 	return st.Get(ctx, owner, id)
+}
+
+// protocolOf is a subscription's protocol, which its sink's scheme implies.
+func (st *Store) protocolOf(spec schemas.Subscription) string {
+	if spec.Protocol == "" && st.Sinks != nil {
+		return st.Sinks.ProtocolOf(spec.Sink)
+	}
+	return strings.ToUpper(spec.Protocol)
 }
 
 // keepCredential fills in the stored secrets that the client could not send

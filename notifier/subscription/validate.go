@@ -23,13 +23,10 @@ const (
 	maxBody      = 256 << 10
 	maxName      = 200
 	maxKey       = 200
-	maxSink      = 2048
-	maxText      = 1024 // one setting
+	maxText      = 1024 // of a label, the source
 	maxPEM       = 64 << 10
 	maxSecret    = 4096
 	maxLabels    = 64
-	maxHeaders   = 32
-	maxFailover  = 16
 	maxSchedule  = 32
 	maxTimeout   = 5 * time.Minute
 	maxDelay     = 7 * 24 * time.Hour
@@ -68,8 +65,7 @@ func Decode(body []byte) (schemas.Subscription, error) {
 
 // checker collects what is wrong.
 type checker struct {
-	fields    []problem.Field
-	checkSink func(rawURL string) error // nil: no check
+	fields []problem.Field
 }
 
 func (c *checker) refuse(pointer, hint, detail string, args ...any) {
@@ -111,7 +107,7 @@ func Filters(spec schemas.Subscription) []schemas.Filter {
 // validate returns everything that is wrong with a subscription before it is
 // stored.
 func (st *Store) validate(spec *schemas.Subscription) []problem.Field {
-	c := &checker{checkSink: st.CheckSink}
+	c := &checker{}
 	c.text("/name", spec.Name, maxName)
 	c.text("/key", spec.Key, maxKey)
 	c.text("/source", spec.Source, maxText)
@@ -125,8 +121,9 @@ func (st *Store) validate(spec *schemas.Subscription) []problem.Field {
 	if _, fields := st.Compile(*spec); fields != nil {
 		c.fields = append(c.fields, fields...)
 	}
-	c.sink("/sink", spec.Sink, spec)
-	c.settings(spec)
+	if st.Sinks != nil {
+		c.fields = append(c.fields, st.Sinks.Check(*spec)...)
+	}
 	c.credential(spec)
 	c.config(spec)
 	return c.fields
@@ -157,15 +154,6 @@ func (c *checker) text(pointer, s string, most int) bool {
 		return true
 	}
 	return false
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 func escape(s string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(clip(s)) }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"tocsin.dev/tocsin/delivery/protocols"
 	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -128,7 +129,7 @@ func TestEveryProblemIsNamed(t *testing.T) {
 func TestUncallableSinksAreRefused(t *testing.T) {
 	t.Parallel()
 	w := newStore(t, func(o *Options) {
-		o.CheckSink = func(raw string) error {
+		o.Sinks = protocols.Checker{Reachable: func(raw string) error {
 			switch {
 			case strings.Contains(raw, "127.0.0.1"):
 				return problem.Field{Field: "/elsewhere", Message: "would never be called", Hint: "some.key"}
@@ -136,7 +137,7 @@ func TestUncallableSinksAreRefused(t *testing.T) {
 				return errors.New("is spelled strangely")
 			}
 			return nil
-		}
+		}}
 	})
 	existing, _, err := w.Create(t.Context(), "", schemas.Subscription{Sink: "https://example.com/hook"})
 	if err != nil {
@@ -150,7 +151,7 @@ func TestUncallableSinksAreRefused(t *testing.T) {
 		{`{"sink":"http://127.0.0.1:80/"}`, []problem.Field{{Field: "/sink", Message: "would never be called", Hint: "some.key"}}},
 		{`{"sink":"http://0x7f.1/"}`, []problem.Field{{Field: "/sink", Message: "is spelled strangely", Hint: ""}}},
 		{`{"sink":"http:///127.0.0.1"}`, []problem.Field{{Field: "/sink", Message: "has no host", Hint: ""}}},
-		{`{"sink":"amqp://b","protocol":"AMQP","protocolsettings":{"failover":["amqp://c","amqp://127.0.0.1"]}}`,
+		{`{"sink":"amqp://b","protocol":"AMQP","protocolsettings":{"routingkey":"q","failover":["amqp://c","amqp://127.0.0.1"]}}`,
 			[]problem.Field{{Field: "/protocolsettings/failover/1", Message: "would never be called", Hint: "some.key"}}},
 	} {
 		spec, err := Decode([]byte(tc.body))
@@ -183,16 +184,5 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	refused, ok := fieldsOf(err)
 	if !ok || len(refused) != 4 {
 		t.Errorf("%v", err)
-	}
-}
-
-func TestProtocolOf(t *testing.T) {
-	t.Parallel()
-	for sink, want := range map[string]string{
-		"https://x": "HTTP", "HTTP://x": "HTTP", "amqps://x": "AMQP", "stomp+ssl://x": "STOMP", "nats://x": "NATS", "tls://x": "NATS", "gopher://x": "", "x": "",
-	} {
-		if got := ProtocolOf(sink); got != want {
-			t.Errorf("%s: %q, want %q", sink, got, want)
-		}
 	}
 }
