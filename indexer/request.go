@@ -211,6 +211,25 @@ func (ix *Indexer) checkLayer(l *Layer, field string, p *problems) {
 // request is.
 var allowedHeaders = []string{"accept", "authorization", "cookie", "user-agent"}
 
+// Sendable returns the headers that a layer may ask for, those of h that may not
+// be sent left out. It is for clients that hand over the headers of a request
+// they made themselves, as clairctl does with Referer, Range and the like.
+func Sendable(h map[string][]string) map[string][]string {
+	out := make(map[string][]string, len(h))
+	for name, values := range h {
+		values = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return !isText(v) })
+		if sendable(name) && len(values) > 0 {
+			out[name] = values
+		}
+	}
+	return out
+}
+
+func sendable(name string) bool {
+	lower := strings.ToLower(name)
+	return slices.Contains(allowedHeaders, lower) || strings.HasPrefix(lower, "x-") && token(lower)
+}
+
 func checkHeaders(h map[string][]string, field string, p *problems) {
 	if len(h) > maxHeaders {
 		p.add(field, "are %d, more than %d", len(h), maxHeaders)
@@ -219,7 +238,7 @@ func checkHeaders(h map[string][]string, field string, p *problems) {
 	size := 0
 	for name, values := range h {
 		lower := strings.ToLower(name)
-		if !slices.Contains(allowedHeaders, lower) && (!strings.HasPrefix(lower, "x-") || !token(lower)) {
+		if !sendable(name) {
 			p.add(field, "may only be Accept, Authorization, Cookie, User-Agent and X-…")
 			return
 		}

@@ -219,28 +219,29 @@ func TestClairNotifications(t *testing.T) {
 	if id == otherID {
 		t.Fatal("two clients of Clair's API share a notification that either may delete")
 	}
-	for _, size := range []int{0, 1, 4, 7, 29, 30, 31} {
-		seen := map[string]ClairNotification{}
-		for next := ""; ; {
-			page, err := w.Notification(t.Context(), id, size, next)
+	for _, size := range []int{1, 4, 7, 29, 30, 31, 500} {
+		seen := map[uuid.UUID]ManifestChange{}
+		for after := uuid.Nil; ; {
+			changes, more, err := w.Notification(t.Context(), id, after, size)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, n := range page.Notifications {
+			for _, n := range changes {
 				if _, dup := seen[n.ID]; dup {
 					t.Errorf("size %d: %s twice", size, n.ID)
 				}
 				seen[n.ID] = n
-				if n.Vulnerability.Name == "" || n.Vulnerability.Severity != "Critical" || n.Manifest == "" {
+				if n.Worst.ID == "" || n.Worst.NormalizedSeverity != "Critical" || n.Manifest == "" {
 					t.Errorf("notification %+v", n)
 				}
 			}
-			if next = page.Page.Next; next == "" {
+			if !more {
 				break
 			}
-			if len(page.Notifications) != size {
-				t.Errorf("size %d: a page of %d before the last", size, len(page.Notifications))
+			if len(changes) != size {
+				t.Errorf("size %d: a page of %d before the last", size, len(changes))
 			}
+			after = changes[size-1].ID
 		}
 		reasons := map[string]int{}
 		for _, n := range seen {
@@ -250,8 +251,11 @@ func TestClairNotifications(t *testing.T) {
 			t.Errorf("size %d: %v", size, reasons)
 		}
 	}
-	if _, err := w.Notification(t.Context(), id, 5, "nonsense"); err == nil {
-		t.Error("a nonsensical cursor was taken")
+	if changes, _, err := w.Notification(t.Context(), id, uuid.Max, 5); err != nil || len(changes) != 0 {
+		t.Errorf("after the end: %d, %v", len(changes), err)
+	}
+	if changes, _, err := w.Notification(t.Context(), id, uuid.UUID{15: 1}, 5); err != nil || len(changes) != 5 {
+		t.Errorf("after an id before all of them: %d, %v", len(changes), err)
 	}
 	for range 2 {
 		if err := w.DeleteNotification(t.Context(), id); err != nil {
@@ -259,16 +263,43 @@ func TestClairNotifications(t *testing.T) {
 		}
 	}
 	for _, gone := range []uuid.UUID{id, uuid.New()} {
-		page, err := w.Notification(t.Context(), gone, 0, "")
-		if err != nil || len(page.Notifications) != 0 || page.Page.Size != 500 {
-			t.Errorf("a notification that is gone: %+v, %v", page, err)
+		changes, more, err := w.Notification(t.Context(), gone, uuid.Nil, 500)
+		if err != nil || len(changes) != 0 || more {
+			t.Errorf("a notification that is gone: %+v, %v", changes, err)
 		}
 	}
-	if page, err := w.Notification(t.Context(), otherID, 0, ""); err != nil || len(page.Notifications) != 30 {
-		t.Errorf("the other client's: %d, %v", len(page.Notifications), err)
+	if changes, _, err := w.Notification(t.Context(), otherID, uuid.Nil, 500); err != nil || len(changes) != 30 {
+		t.Errorf("the other client's: %d, %v", len(changes), err)
 	}
 	if err := w.DeleteNotification(t.Context(), uuid.New()); err == nil {
 		t.Error("deleted what there is not")
+	}
+}
+
+// A page of any size says whether there is more after it.
+func TestClairNotificationPagesOfAnySizeGoOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const manifests = 1300
+	w.manifests(t, manifests)
+	sub := w.webhook(t, func(s *schemas.Subscription) {
+		s.Config.Granularity, s.Config.Mode = schemas.GranularityUpdate, schemas.ModeClair
+	})
+	w.mustChange(t, 1)
+	id, _ := digestFor(t, w, sub.ID)
+	for _, size := range []int{999, 1000, 1001, 1299} {
+		changes, more, err := w.Notification(t.Context(), id, uuid.Nil, size)
+		if err != nil || len(changes) != size || !more {
+			t.Fatalf("size %d: %d changes, more %v, %v", size, len(changes), more, err)
+		}
+		rest, more, err := w.Notification(t.Context(), id, changes[size-1].ID, size)
+		if err != nil || len(rest) != manifests-size && !more {
+			t.Errorf("size %d: then %d changes, more %v, %v", size, len(rest), more, err)
+		}
+	}
+	all, more, err := w.Notification(t.Context(), id, uuid.Nil, 10_000)
+	if err != nil || len(all) != manifests || more {
+		t.Errorf("all at once: %d changes, more %v, %v", len(all), more, err)
 	}
 }
 

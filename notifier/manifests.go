@@ -1,6 +1,7 @@
 package notifier
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"iter"
@@ -73,7 +74,7 @@ func (n *Notifier) digested(ctx context.Context, d *eventlog.Record, after uuid.
 	if err != nil {
 		return fail(err)
 	}
-	if after == uuid.Nil {
+	if bytes.Compare(after[:], first[:]) < 0 {
 		after = first
 	}
 	return n.matching(ctx, s, after, min(max(batch, eventlog.RenderBatch), eventlog.MaxPage+1), func(after uuid.UUID, limit int) ([]*eventlog.Record, error) {

@@ -20,13 +20,13 @@ import (
 	"tocsin.dev/tocsin/indexer/blobs"
 	"tocsin.dev/tocsin/indexer/sandbox"
 	"tocsin.dev/tocsin/internal/access"
+	"tocsin.dev/tocsin/internal/api"
 	"tocsin.dev/tocsin/internal/bus"
-	"tocsin.dev/tocsin/internal/clairapi"
+	"tocsin.dev/tocsin/internal/clair"
 	"tocsin.dev/tocsin/internal/config"
 	"tocsin.dev/tocsin/internal/httpapi"
 	"tocsin.dev/tocsin/internal/jobs"
 	"tocsin.dev/tocsin/internal/secrets"
-	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/matcher"
 	"tocsin.dev/tocsin/notifier"
 	"tocsin.dev/tocsin/notifier/eventlog"
@@ -92,7 +92,7 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 		return nil, fmt.Errorf("notifier: %w", err)
 	}
 	s.delivery = a.newDelivery(pool, b, s)
-	s.api, err = a.newAPI(pool, b, s, queue, uploads, store)
+	s.api, err = a.newAPI(b, s, queue, uploads, store)
 	return s, err
 }
 
@@ -103,20 +103,9 @@ func (s *services) jobFailed(ctx context.Context, tx pgx.Tx, job jobs.Job) error
 	case job.Kind == indexer.JobKind:
 		return s.indexer.JobFailed(ctx, tx, job)
 	case job.Rejected:
-		return s.announcer.JobRejected(ctx, tx, rejection(job))
+		return s.announcer.JobRejected(ctx, tx, schemas.JobRejected{Job: job.ID.String(), Kind: job.Kind, Reason: job.Reason, Payload: job.Message()})
 	}
 	return nil
-}
-
-// rejection is what an event says of a message that could not be understood,
-// whose beginning the job keeps as a JSON string.
-func rejection(job jobs.Job) schemas.JobRejected {
-	var payload string
-	if json.Unmarshal(job.Payload, &payload) != nil {
-		payload = string(job.Payload)
-	}
-	const most = 1 << 10
-	return schemas.JobRejected{Job: job.ID.String(), Kind: job.Kind, Reason: job.Reason, Payload: text.Cut(payload, most)}
 }
 
 func (a *App) keyring() (*secrets.Keyring, error) {
@@ -265,7 +254,7 @@ func (a *App) userAgent() string { return "Tocsin/" + a.version.Version }
 
 // newAPI makes the HTTP interface. Clair's part of it wants a token like the
 // rest, or a JWT if there is a pre-shared key.
-func (a *App) newAPI(pool *pgxpool.Pool, b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.Store, store *postgres.MatcherStore) (http.Handler, error) {
+func (a *App) newAPI(b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.Store, store *postgres.MatcherStore) (http.Handler, error) {
 	gate := access.NewGate(s.tokens, time.Now)
 	var verify func(string) error
 	if k := a.config.Auth.PSK.Key; !k.Empty() {
@@ -273,18 +262,17 @@ func (a *App) newAPI(pool *pgxpool.Pool, b *bus.Bus, s *services, queue *jobs.St
 		if err != nil {
 			return nil, fmt.Errorf("auth.psk.key: not base64")
 		}
-		verify = (&clairapi.PSK{Key: raw, Issuers: a.config.Auth.PSK.Issuers}).Verify
+		verify = (&clair.PSK{Key: raw, Issuers: a.config.Auth.PSK.Issuers}).Verify
 	}
-	sent := deliveries{pool, s.delivery, func() { b.Wake(delivery.WakeSubject) }}
 	return httpapi.New(httpapi.Options{
-		Services: httpapi.Services{
-			Images: images{s.indexer, s.matcher}, Blobs: blobStore{uploads}, Reports: reports{s.indexer, s.matcher}, Jobs: jobQueue{queue},
-			Updaters: updaters{s.updater}, Events: events{s.events, s.notifier}, Subscriptions: subscriptions{s.subscriptions, s.notifier},
-			Deliveries: sent, Stats: stats{pool, sent}, Tokens: s.tokens,
-		},
+		Services: api.Services(api.Roles{
+			Indexer: s.indexer, Uploads: uploads, Jobs: queue, Matcher: s.matcher, Updater: s.updater, Events: s.events,
+			Notifier: s.notifier, Subscriptions: s.subscriptions, Delivery: s.delivery, Tokens: s.tokens,
+			WakeDelivery: func() { b.Wake(delivery.WakeSubject) },
+		}),
 		Gate: gate,
-		Clair: clairapi.New(clairapi.Options{
-			Indexer: clairIndexer{s.indexer, s.matcher}, Matcher: clairMatcher{pool, store, s.matcher}, Notifications: notifications{s.notifier},
+		Clair: clair.New(clair.Options{
+			Indexer: clair.Images(s.indexer, s.matcher), Matcher: clair.Feeds(store, s.matcher), Notifications: clair.Notices(s.notifier),
 			Authenticate: httpapi.ClairAuth(gate, verify, false), CacheAge: time.Hour, Log: a.log,
 		}),
 		Schemas: schemas.Files, MaxLayer: int64(a.config.Indexer.MaxLayerSize), MaxImport: int64(a.config.Updaters.Limits.Import),

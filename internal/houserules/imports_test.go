@@ -17,6 +17,8 @@ type rule struct {
 
 var (
 	domain = []string{"indexer", "updater", "matcher", "notifier", "delivery"}
+	// faces translate between the roles and clients over HTTP.
+	faces = []string{"internal/api", "internal/clair"}
 	// programs put everything together, or measure and test what was put together.
 	programs = []string{"cmd", "internal/app", "internal/cli", "internal/demo", "internal/e2e", "internal/benchaffected", "internal/benchdelivery"}
 )
@@ -32,8 +34,11 @@ func rules(protocols []string) []rule {
 		from: []string{"schemas"}, except: []string{"schemas/internal"}, to: []string{"."}, allow: []string{"schemas"},
 		reason: "the vocabulary is shared by packages that must not know each other",
 	}, {
-		from: []string{"internal"}, except: programs, to: domain, allow: nil,
+		from: []string{"internal"}, except: append(faces, programs...), to: domain, allow: nil,
 		reason: "infrastructure serves the domain packages and does not know them",
+	}, {
+		from: []string{"."}, except: programs, to: faces,
+		reason: "a face translates the roles for its clients; no role may need one",
 	}, {
 		from: []string{"internal/config"}, to: []string{"."}, allow: []string{"internal/config", "internal/text"},
 		reason: "configuration holds values; whoever takes them converts them",
@@ -188,6 +193,10 @@ func TestRulesForbid(t *testing.T) {
 		{"notifier", module + "/delivery/protocols", true},
 		{"internal/bus", module + "/updater", true},
 		{"internal/app", module + "/updater", false},
+		{"internal/api", module + "/updater", false},
+		{"internal/httpapi", module + "/updater", true},
+		{"internal/clair", module + "/internal/api", true},
+		{"notifier", module + "/internal/clair", true},
 		{"internal/config", module + "/internal/bus", true},
 		{"delivery", "github.com/quay/claircore/libvuln", true},
 		{"matcher", "github.com/quay/claircore/libvuln", false},

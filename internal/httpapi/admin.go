@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
@@ -12,6 +13,21 @@ import (
 	"tocsin.dev/tocsin/internal/access"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
+
+// Tokens keeps the API tokens: package internal/access.
+type Tokens interface {
+	// Create makes a token; an empty owner is its name.
+	Create(ctx context.Context, name, owner string, scopes []access.Scope, expires *time.Time) (access.Token, string, error)
+	List(ctx context.Context) ([]access.Token, error)
+	// Revoke ends one; [access.ErrNotFound] if there is none.
+	Revoke(ctx context.Context, id uuid.UUID) error
+}
+
+// Stats sums up the hub. An owner that is not empty sees its own subscriptions
+// alone.
+type Stats interface {
+	Stats(ctx context.Context, owner string) (v1.Stats, error)
+}
 
 func (s *server) registerAdmin() {
 	add(s, get, "/version", "What is running", nil, 0, func(context.Context, *struct{}) (*body[v1.Version], error) {

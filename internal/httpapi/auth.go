@@ -13,6 +13,13 @@ import (
 	"tocsin.dev/tocsin/internal/access"
 )
 
+// Gate knows who a request comes from: package internal/access.
+type Gate interface {
+	// Authenticate is given the client's host and the bearer token. Its errors
+	// are [access.ErrUnknown], [access.ErrThrottled], and the store's.
+	Authenticate(ctx context.Context, host, token string) (access.Principal, error)
+}
+
 type principalKey struct{}
 
 // principal is who the request comes from; authorize has put it there.

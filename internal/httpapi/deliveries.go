@@ -7,6 +7,20 @@ import (
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
 
+// Deliveries is the delivery queue: package delivery.
+type Deliveries interface {
+	List(ctx context.Context, q v1.DeliveryQuery) (v1.Page[v1.Delivery], error)
+	Get(ctx context.Context, owner, id string) (v1.Delivery, error)
+	Attempts(ctx context.Context, owner, id string) ([]v1.Attempt, error)
+	// Replay makes a delivery due now, whatever its state, under the same
+	// event id.
+	Replay(ctx context.Context, owner, id string) (v1.Delivery, error)
+	Drop(ctx context.Context, owner, id string) (v1.Delivery, error)
+	// ReplayMany and DropMany do it to all that q selects, whatever its paging.
+	ReplayMany(ctx context.Context, q v1.DeliveryQuery) (int, error)
+	DropMany(ctx context.Context, q v1.DeliveryQuery) (int, error)
+}
+
 // Selection is the query that picks deliveries.
 type Selection struct {
 	Subscription string    `query:"subscription" doc:"Only this subscription's" format:"uuid"`

@@ -11,6 +11,18 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
+// Events is the event log: package notifier.
+type Events interface {
+	List(ctx context.Context, q v1.EventQuery) (v1.Page[cloudevents.Event], error)
+	Get(ctx context.Context, id string) (cloudevents.Event, error)
+	// Findings pages through the lists of a vulnerabilities_changed event, in
+	// full: first what was added, then what was removed, then what was revised,
+	// each with the most severe first. kind, if not empty, picks one list.
+	Findings(ctx context.Context, id, kind string, p v1.Paging) (v1.Page[v1.EventFinding], error)
+	// Manifests pages through the manifests of an update's digest event.
+	Manifests(ctx context.Context, id string, p v1.Paging) (v1.Page[schemas.ChangedManifest], error)
+}
+
 // eventBody is a CloudEvent in structured JSON.
 type eventBody struct{ cloudevents.Event }
 

@@ -12,6 +12,29 @@ import (
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
 
+// Images is who knows the images: package indexer.
+type Images interface {
+	// Submit queues the work for one request, and names the manifests it stands
+	// for. Repeating it costs nothing.
+	Submit(ctx context.Context, r v1.ImageRequest) ([]v1.Submitted, error)
+	List(ctx context.Context, q v1.ImageQuery) (v1.Page[v1.Image], error)
+	// Get finds an image by digest or by name; of several with the name, the
+	// newest.
+	Get(ctx context.Context, ref string) (v1.Image, error)
+	Delete(ctx context.Context, digest string) error
+}
+
+// Reports answers what is wrong now, and what changed: package matcher.
+type Reports interface {
+	// Report is the vulnerability report of an image, by digest or name.
+	Report(ctx context.Context, ref string) (v1.Report, error)
+	// Affected lists the images that have the vulnerability (by id or alias) now.
+	Affected(ctx context.Context, id string, p v1.Paging) (v1.Page[v1.AffectedImage], error)
+	// Diff lists what changed for which image from one update operation to
+	// another of the same updater.
+	Diff(ctx context.Context, prev, cur string, p v1.Paging) (v1.Page[v1.ImageDiff], error)
+}
+
 // ImageParam names an image in a path. It and the other parts of inputs that
 // are embedded are exported because huma sees no others.
 type ImageParam struct {

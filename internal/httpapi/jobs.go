@@ -2,10 +2,28 @@ package httpapi
 
 import (
 	"context"
+	"io"
 	"net/http"
 
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
+
+// Jobs is the work queue: package internal/jobs.
+type Jobs interface {
+	List(ctx context.Context, q v1.JobQuery) (v1.Page[v1.Job], error)
+	Get(ctx context.Context, id string) (v1.Job, error)
+	// Retry queues a failed job again.
+	Retry(ctx context.Context, id string) (v1.Job, error)
+}
+
+// Updaters drives the vulnerability feeds: package updater.
+type Updaters interface {
+	List(ctx context.Context) ([]v1.UpdaterSet, error)
+	// Run queues a run of one set, or of all if set is empty.
+	Run(ctx context.Context, set string) ([]v1.Job, error)
+	// Import loads an airgap archive.
+	Import(ctx context.Context, r io.Reader) (v1.ImportResult, error)
+}
 
 // IDParam names a thing in a path.
 type IDParam struct {

@@ -8,6 +8,25 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
+// Subscriptions is who wants which events: package notifier. An owner that is
+// not empty sees its own alone: others are ErrNotFound.
+type Subscriptions interface {
+	List(ctx context.Context, owner string, p v1.Paging) (v1.Page[schemas.Subscription], error)
+	Get(ctx context.Context, owner, id string) (schemas.Subscription, error)
+	// Create is idempotent by s.Key, if it is not empty: the same key answers
+	// the same subscription, without its secret, and false.
+	Create(ctx context.Context, owner string, s schemas.Subscription) (schemas.Subscription, bool, error)
+	Replace(ctx context.Context, owner, id string, s schemas.Subscription) (schemas.Subscription, error)
+	Delete(ctx context.Context, owner, id string) error
+	Pause(ctx context.Context, owner, id string) (schemas.Subscription, error)
+	Resume(ctx context.Context, owner, id string) (schemas.Subscription, error)
+	// Test sends a ping to it and returns the event's id.
+	Test(ctx context.Context, owner, id string) (string, error)
+	Rotate(ctx context.Context, owner, id string, r v1.RotateRequest) (schemas.Subscription, error)
+	// DryRun tries a subscription that need not exist on the newest events.
+	DryRun(ctx context.Context, s schemas.Subscription, events int) (v1.DryRun, error)
+}
+
 type subscriptionBody = body[schemas.Subscription]
 
 func (s *server) registerSubscriptions() {

@@ -12,7 +12,16 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"tocsin.dev/tocsin/internal/access"
+	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
+
+// Blobs keeps layer blobs that clients upload: package indexer.
+type Blobs interface {
+	// Put stores what r yields under digest once it has been verified. Input
+	// over the store's limit is ErrTooLarge; another digest a *FieldError.
+	Put(ctx context.Context, digest string, r io.Reader) (v1.Blob, error)
+	Stat(ctx context.Context, digest string) (v1.Blob, error)
+}
 
 // isUpload reports whether a request's body is streamed: it has no deadline as
 // a whole, only one for standing still.

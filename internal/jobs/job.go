@@ -71,6 +71,21 @@ type Job struct {
 // Active reports whether the job is still to be done.
 func (j Job) Active() bool { return j.State == Queued || j.State == Running }
 
+// maxMessage bounds what Message returns, in bytes.
+const maxMessage = 1 << 10
+
+// Message is the beginning of a rejected message, and empty for other jobs.
+func (j Job) Message() string {
+	if !j.Rejected {
+		return ""
+	}
+	var text string
+	if json.Unmarshal(j.Payload, &text) != nil {
+		text = string(j.Payload)
+	}
+	return clean(text, maxMessage)
+}
+
 // Errors of this package, to be found with errors.Is.
 var (
 	ErrNotFound = problem.New(problem.NotFound, "no such job")

@@ -148,11 +148,11 @@ func (l *Log) Findings(ctx context.Context, id uuid.UUID, kind, cursor string, l
 	if len(list) == 0 || !list[0].Rendered() {
 		return page, problem.New(problem.NotFound, "event %s with findings: not found", id)
 	}
-	data, err := l.Whole(ctx, list[0])
+	datas, err := l.Whole(ctx, list[0])
 	if err != nil {
 		return page, err
 	}
-	data = complete(data)
+	data := complete(datas[0])
 	var all []Finding
 	add := func(k string, f any) {
 		if kind == "" || kind == k {

@@ -15,21 +15,24 @@ import (
 // DataLimit of memory.
 const RenderBatch = 32
 
-// Whole is the data of a vulnerabilities_changed event with its lists in full,
-// however long they are.
-func (l *Log) Whole(ctx context.Context, r *Record) (schemas.VulnerabilitiesChanged, error) {
-	var none schemas.VulnerabilitiesChanged
+// Whole is the data of vulnerabilities_changed events, one for each, with their
+// lists in full, however long they are: not for more than [RenderBatch] events.
+func (l *Log) Whole(ctx context.Context, events ...*Record) ([]schemas.VulnerabilitiesChanged, error) {
 	if l.Renderer == nil {
-		return none, fmt.Errorf("eventlog: no renderer for the events of updates")
+		return nil, fmt.Errorf("eventlog: no renderer for the events of updates")
 	}
-	datas, err := l.Renderer.RenderChanges(ctx, []schemas.ChangeKey{r.Key}, 0)
+	keys := make([]schemas.ChangeKey, len(events))
+	for i, r := range events {
+		keys[i] = r.Key
+	}
+	datas, err := l.Renderer.RenderChanges(ctx, keys, 0)
 	if err != nil {
-		return none, fmt.Errorf("eventlog: render event %s: %w", r.ID, err)
+		return nil, fmt.Errorf("eventlog: render event %s: %w", events[0].ID, err)
 	}
-	if len(datas) != 1 {
-		return none, fmt.Errorf("eventlog: event %s rendered as %d", r.ID, len(datas))
+	if len(datas) != len(events) {
+		return nil, fmt.Errorf("eventlog: %d events from %s on rendered as %d", len(events), events[0].ID, len(datas))
 	}
-	return datas[0], nil
+	return datas, nil
 }
 
 const eventsBetween = `

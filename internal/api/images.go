@@ -1,0 +1,114 @@
+package api
+
+import (
+	"context"
+	"strconv"
+
+	"tocsin.dev/tocsin/indexer"
+	"tocsin.dev/tocsin/internal/httpapi"
+	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/matcher"
+)
+
+// images answers httpapi.Images with the indexer, and with the matcher for what
+// is wrong with them.
+type images struct {
+	ix     *indexer.Indexer
+	engine *matcher.Engine
+}
+
+func (s images) Submit(ctx context.Context, r v1.ImageRequest) ([]v1.Submitted, error) {
+	req := indexer.Request{Image: r.Image, Platforms: r.Platforms, Names: r.Names, Labels: r.Labels}
+	if r.Manifest != nil {
+		m := &indexer.Manifest{Digest: r.Manifest.Hash}
+		for _, l := range r.Manifest.Layers {
+			m.Layers = append(m.Layers, indexer.Layer{Digest: l.Hash, URI: l.URI, Headers: l.Headers})
+		}
+		req.Manifest = m
+	}
+	submitted, err := s.ix.Submit(ctx, req)
+	if err != nil {
+		return nil, indexerError(err)
+	}
+	out := make([]v1.Submitted, len(submitted))
+	for i, m := range submitted {
+		out[i] = v1.Submitted{Digest: m.Digest, Platform: m.Platform, Known: m.Known}
+		if m.Job.Kind != "" {
+			job := toJob(m.Job)
+			out[i].Job = &job
+		}
+	}
+	return out, nil
+}
+
+func (s images) List(ctx context.Context, q v1.ImageQuery) (v1.Page[v1.Image], error) {
+	f := indexer.Filter{Name: q.Name, State: q.State, Limit: q.Limit}
+	if q.Cursor != "" {
+		n, err := strconv.ParseInt(q.Cursor, 10, 32)
+		if err != nil {
+			return v1.Page[v1.Image]{}, badCursor(q.Cursor)
+		}
+		f.Before = int32(n)
+	}
+	found, err := s.ix.List(ctx, f)
+	if err != nil {
+		return v1.Page[v1.Image]{}, indexerError(err)
+	}
+	items, err := s.describe(ctx, found...)
+	if err != nil {
+		return v1.Page[v1.Image]{}, err
+	}
+	page := v1.Page[v1.Image]{Items: items}
+	if q.Limit > 0 && len(found) == q.Limit {
+		page.Next = strconv.Itoa(int(found[len(found)-1].ID))
+	}
+	return page, nil
+}
+
+func (s images) Get(ctx context.Context, ref string) (v1.Image, error) {
+	m, err := s.ix.Get(ctx, ref)
+	if err != nil {
+		return v1.Image{}, indexerError(err)
+	}
+	items, err := s.describe(ctx, m)
+	if err != nil {
+		return v1.Image{}, err
+	}
+	return items[0], nil
+}
+
+func (s images) Delete(ctx context.Context, digest string) error {
+	gone, err := s.ix.Delete(ctx, digest)
+	if err == nil && len(gone) == 0 {
+		return httpapi.ErrNotFound
+	}
+	return indexerError(err)
+}
+
+// describe adds the counts of findings to images that are indexed.
+func (s images) describe(ctx context.Context, found ...indexer.Image) ([]v1.Image, error) {
+	ids := make([]int32, len(found))
+	for i, m := range found {
+		ids[i] = m.ID
+	}
+	counts, err := s.engine.Counts(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]v1.Image, len(found))
+	for i, m := range found {
+		out[i] = toImage(m)
+		if m.IndexedAt != nil && m.State != indexer.StateDeleted {
+			n := counts[m.ID]
+			out[i].Vulnerabilities = &n
+		}
+	}
+	return out, nil
+}
+
+func toImage(m indexer.Image) v1.Image {
+	return v1.Image{
+		Digest: m.Digest, Names: m.Names, Labels: m.Labels, State: m.State, Reason: m.Reason,
+		Packages: m.Packages, CreatedAt: m.CreatedAt, IndexedAt: m.IndexedAt,
+	}
+}

@@ -1,0 +1,65 @@
+package clair
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/notifier"
+	"tocsin.dev/tocsin/schemas"
+)
+
+// notices is a [Notifications].
+type notices struct{ notifier *notifier.Notifier }
+
+// Notices are Clair's notifications from Tocsin's event log.
+func Notices(n *notifier.Notifier) Notifications { return notices{n} }
+
+func (s notices) Page(ctx context.Context, id, after uuid.UUID, limit int) ([]Notification, bool, error) {
+	changes, more, err := s.notifier.Notification(ctx, id, after, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	out := make([]Notification, len(changes))
+	for i := range changes {
+		out[i] = fromChange(&changes[i])
+	}
+	return out, more, nil
+}
+
+func (s notices) Delete(ctx context.Context, id uuid.UUID) error {
+	err := s.notifier.DeleteNotification(ctx, id)
+	if errors.Is(err, problem.NotFound) {
+		return errors.Join(ErrNotFound, err)
+	}
+	return err
+}
+
+func fromChange(c *notifier.ManifestChange) Notification {
+	f := &c.Worst
+	out := Notification{ID: c.ID, Manifest: c.Manifest, Reason: c.Reason, Vulnerability: VulnerabilitySummary{
+		Name: f.ID, Description: f.Description, Package: fromFoundPackage(&f.Package), Severity: f.NormalizedSeverity,
+		NormalizedSeverity: f.NormalizedSeverity,
+		FixedInVersion:     f.FixedInVersion, Links: strings.Join(f.Links, " "),
+	}}
+	if d := f.Distribution; d != nil {
+		out.Vulnerability.Distribution = &SummaryDistribution{
+			DID: d.DID, Name: d.Name, Version: d.Version, VersionCodeName: d.VersionCodeName, VersionID: d.VersionID,
+			Arch: d.Arch, CPE: d.CPE, PrettyName: d.PrettyName,
+		}
+	}
+	if r := f.Repository; r != nil {
+		out.Vulnerability.Repository = &SummaryRepository{Name: r.Name, Key: r.Key, URI: r.URI, CPE: r.CPE}
+	}
+	return out
+}
+
+func fromFoundPackage(p *schemas.Package) *pkg {
+	if p == nil {
+		return nil
+	}
+	return &pkg{Name: p.Name, Version: p.Version, Kind: p.Kind, Module: p.Module, Arch: p.Arch, Source: fromFoundPackage(p.Source)}
+}

@@ -1,0 +1,49 @@
+package subscription
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+const subscriptionsOwned = `SELECT id FROM tocsin.subscription WHERE owner = @owner`
+
+// OwnedBy lists the ids of an owner's subscriptions, deleted ones included,
+// since their deliveries are still there. It never returns nil.
+func (st *Store) OwnedBy(ctx context.Context, owner string) ([]uuid.UUID, error) {
+	rows, err := st.Pool.Query(ctx, subscriptionsOwned, pgx.NamedArgs{"owner": owner})
+	if err != nil {
+		return nil, fmt.Errorf("subscription: read an owner's subscriptions: %w", err)
+	}
+	ids, err := pgx.AppendRows([]uuid.UUID{}, rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, fmt.Errorf("subscription: read an owner's subscriptions: %w", err)
+	}
+	return ids, nil
+}
+
+// State is a subscription in a list that says how each fares.
+type State struct {
+	ID          uuid.UUID
+	Name, State string
+}
+
+const statesOfOwner = `
+SELECT id, coalesce(spec->>'name', ''), state FROM tocsin.subscription
+WHERE deleted_at IS NULL AND (@owner = '' OR owner = @owner) ORDER BY id`
+
+// States lists an owner's subscriptions, or everybody's if owner is
+// empty, oldest first.
+func (st *Store) States(ctx context.Context, owner string) ([]State, error) {
+	rows, err := st.Pool.Query(ctx, statesOfOwner, pgx.NamedArgs{"owner": owner})
+	if err != nil {
+		return nil, fmt.Errorf("subscription: read states of subscriptions: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[State])
+	if err != nil {
+		return nil, fmt.Errorf("subscription: read states of subscriptions: %w", err)
+	}
+	return list, nil
+}
