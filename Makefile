@@ -55,6 +55,14 @@ demo: build ## Index an image, change a feed, see the signed event arrive; KEEP=
 compose-test: ## Bring up docker-compose.yml with the machine's Docker engine and prove that it works
 	$(GO) test -tags compose -count=1 -timeout 60m -v ./deploy/composetest
 
+.PHONY: helm-test
+helm-test: ## Render the Helm chart and hold it to its golden files and promises
+	cd deploy/helm/charttest && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: helm-update
+helm-update: ## Write the chart's golden files and the plain manifests anew
+	cd deploy/helm/charttest && $(GO) test -count=1 ./... -update
+
 .PHONY: oracle
 SEEDS ?= 5000
 SEED  ?= 0
