@@ -21,11 +21,25 @@ type breakerRow struct {
 	failingSince *time.Time
 }
 
-// errFailed and errNeutral stand for outcomes towards gobreaker.
+// verdict is what an attempt says about the health of its target.
+type verdict error
+
+// The verdicts: nil is a success.
 var (
-	errFailed  = errors.New("failed")
-	errNeutral = errors.New("says nothing about the target")
+	verdictFailed  verdict = errors.New("the target failed")
+	verdictNeutral verdict = errors.New("nothing is known about the target")
 )
+
+// verdictOf is what an outcome of the class says about the target.
+func verdictOf(c Class) verdict {
+	switch c {
+	case ClassDelivered:
+		return nil
+	case ClassThrottled, ClassRejected, ClassUnreadable, ClassCanceled:
+		return verdictNeutral
+	}
+	return verdictFailed
+}
 
 // breaker is the breaker of one lane. Its owner alone attempts deliveries, so
 // gobreaker's own counts are those of all replicas; what must outlive the
@@ -36,81 +50,82 @@ var (
 // gobreaker's DistributedCircuitBreaker is not used because it holds the shared
 // lock for as long as the request takes, and reads the state before it has
 // the lock: attempts at one target would go one at a time and still lose
-// counts.
+// counts. gobreaker reads the time itself: its window does not follow
+// Options.Clock.
 type breaker struct {
-	cb       *gobreaker.TwoStepCircuitBreaker[struct{}]
-	row      breakerRow
-	restored bool // opened by restore, not by an outcome
-	changed  bool
+	cb      *gobreaker.TwoStepCircuitBreaker[struct{}]
+	row     breakerRow
+	changed bool // row.state changed since it was last looked at
 }
+
+// reopened is how long gobreaker's own open state lasts. The open time proper
+// is in the lane's row: it is over before a lane is claimed.
+const reopened = time.Nanosecond
 
 func newBreaker(c BreakerConfig, row breakerRow) *breaker {
 	b := &breaker{row: row}
-	bucket := c.Window / 10
+	restoring := row.state == BreakerHalfOpen
 	b.cb = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:  1,
 		Interval:     c.Window,
-		BucketPeriod: bucket,
-		// The open time proper is in the lane's row: by the time this breaker
-		// exists, it is over.
-		Timeout: time.Nanosecond,
+		BucketPeriod: c.Window / 10,
+		Timeout:      reopened,
 		ReadyToTrip: func(n gobreaker.Counts) bool {
-			if b.restored || int(n.ConsecutiveFailures) >= c.Failures {
+			if restoring || int(n.ConsecutiveFailures) >= c.ConsecutiveFailures {
 				return true
 			}
 			judged := n.TotalSuccesses + n.TotalFailures
-			return int(judged) >= c.Minimum && float64(n.TotalFailures) >= c.Ratio*float64(judged)
+			return int(judged) >= c.MinAttempts && float64(n.TotalFailures) >= c.FailureRatio*float64(judged)
 		},
-		OnStateChange: func(_ string, from, to gobreaker.State) {
+		OnStateChange: func(_ string, _, to gobreaker.State) {
 			switch {
-			case b.restored:
+			case restoring:
 			case to == gobreaker.StateOpen:
 				b.row.state, b.changed = BreakerOpen, true
 			case to == gobreaker.StateClosed:
 				b.row.state, b.changed = BreakerClosed, true
 			}
 		},
-		IsExcluded: func(err error) bool { return errors.Is(err, errNeutral) },
+		IsExcluded: func(err error) bool { return errors.Is(err, verdictNeutral) },
 	})
-	if row.state == BreakerHalfOpen {
-		b.restored = true
+	if restoring {
 		if done, err := b.cb.Allow(); err == nil {
-			done(errFailed)
+			done(verdictFailed)
 		}
-		for b.cb.State() != gobreaker.StateHalfOpen {
-			time.Sleep(time.Microsecond)
-		}
-		b.restored = false
+		restoring = false
 	}
 	return b
 }
 
-// allow asks for leave to make an attempt; done takes its outcome.
-func (b *breaker) allow() (done func(error), ok bool) {
+// allow asks for leave to make an attempt; tell takes its verdict. Without
+// leave, at is when to ask again, or zero for after the verdict of the probe
+// under way.
+func (b *breaker) allow(now time.Time) (tell func(verdict), at time.Time) {
 	if b.row.state == BreakerOpen {
-		return nil, false
+		return nil, time.Time{}
 	}
 	done, err := b.cb.Allow()
-	return done, err == nil
+	switch {
+	case err == nil:
+		return func(v verdict) { done(v) }, time.Time{}
+	case errors.Is(err, gobreaker.ErrOpenState):
+		return nil, now.Add(time.Microsecond) // restored within the same nanosecond
+	}
+	return nil, time.Time{}
 }
 
-// verdict is what an outcome of the class says to the breaker.
-func verdict(c Class) error {
-	switch c {
-	case ClassDelivered:
-		return nil
-	case ClassThrottled, ClassRejected, ClassUnreadable, ClassCanceled:
-		return errNeutral
-	}
-	return errFailed
+// change is the state that the breaker has come to, once.
+func (b *breaker) change() (state string, changed bool) {
+	changed, b.changed = b.changed, false
+	return b.row.state, changed
 }
 
 // openFor is how long the breaker stays open the nth time in a row, n from 1:
 // the configured time, doubled with each, up to the bound.
 func openFor(c BreakerConfig, n int) time.Duration {
-	d := c.Open
-	for i := 1; i < n && d < c.MaxOpen; i++ {
+	d := c.OpenFor
+	for i := 1; i < n && d < c.MaxOpenFor; i++ {
 		d *= 2
 	}
-	return min(d, c.MaxOpen)
+	return min(d, c.MaxOpenFor)
 }

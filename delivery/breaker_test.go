@@ -49,7 +49,7 @@ func TestBreakerOpensProbesAndCloses(t *testing.T) {
 	h.run()
 	h.run()
 	h.publish(50, sub)
-	h.eventually("the breaker has opened", func() bool { return h.world.said("failing") == 1 })
+	h.eventually("the breaker has opened", func() bool { return h.rest.announcements("failing") == 1 })
 	if n := len(s.received()); n != 3 {
 		t.Errorf("%d attempts before it opened, want 3", n)
 	}
@@ -67,7 +67,7 @@ func TestBreakerOpensProbesAndCloses(t *testing.T) {
 		t.Errorf("a delivery used up %d attempts, want 1", n)
 	}
 	ok.Store(true)
-	h.eventually("recovered", func() bool { return h.world.said("recovered") == 1 })
+	h.eventually("recovered", func() bool { return h.rest.announcements("recovered") == 1 })
 	h.eventually("the untried ones are delivered", func() bool {
 		return h.count(`SELECT count(*) FROM tocsin.delivery WHERE state = 'delivered'`) >= 43
 	})
@@ -75,7 +75,7 @@ func TestBreakerOpensProbesAndCloses(t *testing.T) {
 	if n := overlapping.Load(); n != 0 {
 		t.Errorf("%d attempts overlapped", n)
 	}
-	if n := h.world.said("failing"); n != 1 {
+	if n := h.rest.announcements("failing"); n != 1 {
 		t.Errorf("announced as failing %d times, want once", n)
 	}
 }
@@ -87,7 +87,7 @@ func TestBreakerSurvivesRestart(t *testing.T) {
 	sub := h.subscribe(s.URL, breakerConfig(schemas.Breaker{ConsecutiveFailures: 2, OpenFor: schemas.Duration(time.Hour)}))
 	stop := h.run()
 	h.publish(10, sub)
-	h.eventually("the breaker has opened", func() bool { return h.world.said("failing") == 1 })
+	h.eventually("the breaker has opened", func() bool { return h.rest.announcements("failing") == 1 })
 	stop()
 	other := newSink(t, nil)
 	beside := h.subscribe(other.URL)
@@ -115,7 +115,7 @@ func TestBreakerOpensByRatio(t *testing.T) {
 	}))
 	h.run()
 	h.publish(50, sub)
-	h.eventually("the breaker has opened", func() bool { return h.world.said("failing") == 1 })
+	h.eventually("the breaker has opened", func() bool { return h.rest.announcements("failing") == 1 })
 	if n := len(s.received()); n != 10 {
 		t.Errorf("%d attempts, want the 10 it takes", n)
 	}
@@ -131,7 +131,7 @@ func TestBreakerGivesUp(t *testing.T) {
 	}))
 	h.run()
 	h.publish(50, sub)
-	h.eventually("disabled", func() bool { return h.world.said("disabled") == 1 })
+	h.eventually("disabled", func() bool { return h.rest.announcements("disabled") == 1 })
 	h.eventually("the lane is given back", func() bool { return h.count(`SELECT count(*) FROM tocsin.lane WHERE owner IS NULL`) == 1 })
 	if got := h.breaker(sub); got != delivery.BreakerClosed {
 		t.Errorf("breaker is %s: resuming the subscription would not try it", got)

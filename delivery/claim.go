@@ -35,37 +35,37 @@ RETURNING l.subscription_id, l.token, l.breaker, l.opens, l.failing_since`
 const leftToOthers = 250 * time.Millisecond
 
 // claim takes lanes of those in free: up to this replica's share of the busy
-// ones, and beyond it those that others have left lying. left says that it took
+// ones, and beyond it those that others have left alone. left says that it took
 // none, for now.
-func (q *Queue) claim(ctx, life context.Context, free []uuid.UUID, mine, busy int) (left bool, err error) {
-	most := max(q.share(busy)-mine, 0)
+func (w *Worker) claim(ctx, life context.Context, free []uuid.UUID, mine, busy int) (left bool, err error) {
+	most := max(w.share(busy)-mine, 0)
 	if most < len(free) {
-		q.mu.Lock()
-		var lying []uuid.UUID
+		w.mu.Lock()
+		var spurned []uuid.UUID
 		for _, id := range free {
-			if time.Since(q.unseen[id]) > leftToOthers {
-				lying = append(lying, id)
+			if w.now().Sub(w.unseen[id]) > leftToOthers {
+				spurned = append(spurned, id)
 			}
 		}
-		q.mu.Unlock()
-		if len(lying) > most {
-			free, most = lying, len(lying)
+		w.mu.Unlock()
+		if len(spurned) > most {
+			free, most = spurned, len(spurned)
 		}
 	}
 	if most == 0 {
 		return true, nil
 	}
-	return false, q.take(ctx, life, free, most)
+	return false, w.take(ctx, life, free, most)
 }
 
 // take takes up to so many of the lanes in free.
-func (q *Queue) take(ctx, life context.Context, free []uuid.UUID, most int) error {
+func (w *Worker) take(ctx, life context.Context, free []uuid.UUID, most int) error {
 	ids := raw(free)
-	if _, err := q.hot.Exec(ctx, makeLanesSQL, pgx.NamedArgs{"ids": ids}); err != nil {
+	if _, err := w.hot.Exec(ctx, makeLanesSQL, pgx.NamedArgs{"ids": ids}); err != nil {
 		return err
 	}
-	self := q.self()
-	rows, err := q.hot.Query(ctx, claimSQL, pgx.NamedArgs{"ids": ids, "owner": self, "most": most})
+	self := w.replica.self()
+	rows, err := w.hot.Query(ctx, claimSQL, pgx.NamedArgs{"ids": ids, "owner": self, "most": most})
 	if err != nil {
 		return err
 	}
@@ -91,11 +91,11 @@ func (q *Queue) take(ctx, life context.Context, free []uuid.UUID, most int) erro
 	for i, c := range won {
 		wonIDs[i] = c.id
 	}
-	subs, err := q.subscriptions(ctx, wonIDs)
+	subs, err := w.subscriptions(ctx, wonIDs)
 	if err != nil {
 		// Not to be held without knowing what they are.
 		for _, c := range won {
-			q.release(context.WithoutCancel(ctx), c.id, self, c.token)
+			w.release(context.WithoutCancel(ctx), c.id, self, c.token)
 		}
 		return err
 	}
@@ -103,28 +103,28 @@ func (q *Queue) take(ctx, life context.Context, free []uuid.UUID, most int) erro
 		sub, ok := subs[c.id]
 		switch {
 		case !ok:
-			q.workers.Go(func() { q.dropLane(life, c.id, self, c.token) })
+			w.started.Go(func() { w.dropLane(life, c.id, self, c.token) })
 		case !sub.Active:
-			q.park(sub)
-			q.release(ctx, c.id, self, c.token)
+			w.park(sub)
+			w.release(ctx, c.id, self, c.token)
 		default:
-			l := newLane(q, life, sub, self, c.token, c.breaker)
-			q.mu.Lock()
-			delete(q.parked, c.id)
-			q.lanes[c.id] = l
-			q.metrics.lanes.Inc()
-			q.mu.Unlock()
-			l.nudge()
+			l := newLane(laneHost{w}, life, sub, self, c.token, c.breaker, w.extra)
+			w.mu.Lock()
+			delete(w.parked, c.id)
+			w.lanes[c.id] = l
+			w.metrics.lanes.Inc()
+			w.mu.Unlock()
+			w.started.Go(l.run)
 		}
 	}
 	return nil
 }
 
 // subscriptions reads subscriptions; those that do not exist are left out.
-func (q *Queue) subscriptions(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]Subscription, error) {
+func (w *Worker) subscriptions(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]Subscription, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	targets, err := q.o.Subscriptions.Targets(ctx, ids)
+	targets, err := w.o.Subscriptions.Targets(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func (q *Queue) subscriptions(ctx context.Context, ids []uuid.UUID) (map[uuid.UU
 		if err != nil {
 			return nil, err
 		}
-		sub.Config = sub.Config.Or(q.o.Defaults)
+		sub.Config = sub.Config.Or(w.o.Config)
 		subs[id] = sub
 	}
 	return subs, nil
@@ -142,10 +142,10 @@ func (q *Queue) subscriptions(ctx context.Context, ids []uuid.UUID) (map[uuid.UU
 
 // park remembers that a subscription is not active, so that its lane is left
 // alone until it changes.
-func (q *Queue) park(sub Subscription) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.parked[sub.ID] = sub.Version
+func (w *Worker) park(sub Subscription) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.parked[sub.ID] = sub.Version
 }
 
 // raw are ids as pgx encodes them fastest.

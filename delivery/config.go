@@ -62,8 +62,9 @@ func fromConfig(c schemas.SubscriptionConfig) Config {
 	}
 	if b := c.Breaker; b != nil {
 		out.Breaker = BreakerConfig{
-			Failures: b.ConsecutiveFailures, Ratio: b.FailureRatio, Window: time.Duration(b.Window), Minimum: b.MinAttempts,
-			Open: time.Duration(b.OpenFor), MaxOpen: time.Duration(b.MaxOpenFor), DisableAfter: time.Duration(b.DisableAfter),
+			ConsecutiveFailures: b.ConsecutiveFailures, FailureRatio: b.FailureRatio, Window: time.Duration(b.Window),
+			MinAttempts: b.MinAttempts, OpenFor: time.Duration(b.OpenFor), MaxOpenFor: time.Duration(b.MaxOpenFor),
+			DisableAfter: time.Duration(b.DisableAfter),
 		}
 	}
 	return out
@@ -90,12 +91,12 @@ func (c Config) Or(d Config) Config {
 		c.Schedule = d.Schedule
 	}
 	b := &c.Breaker
-	def(&b.Failures, d.Breaker.Failures)
-	def(&b.Ratio, d.Breaker.Ratio)
+	def(&b.ConsecutiveFailures, d.Breaker.ConsecutiveFailures)
+	def(&b.FailureRatio, d.Breaker.FailureRatio)
 	def(&b.Window, d.Breaker.Window)
-	def(&b.Minimum, d.Breaker.Minimum)
-	def(&b.Open, d.Breaker.Open)
-	def(&b.MaxOpen, d.Breaker.MaxOpen)
+	def(&b.MinAttempts, d.Breaker.MinAttempts)
+	def(&b.OpenFor, d.Breaker.OpenFor)
+	def(&b.MaxOpenFor, d.Breaker.MaxOpenFor)
 	def(&b.DisableAfter, d.Breaker.DisableAfter)
 	return c.WithDefaults()
 }
@@ -114,12 +115,12 @@ func (c Config) WithDefaults() Config {
 		c.Schedule = DefaultSchedule()
 	}
 	b := &c.Breaker
-	def(&b.Failures, 10)
-	def(&b.Ratio, 0.6)
+	def(&b.ConsecutiveFailures, 10)
+	def(&b.FailureRatio, 0.6)
 	def(&b.Window, time.Minute)
-	def(&b.Minimum, 20)
-	def(&b.Open, 10*time.Second)
-	def(&b.MaxOpen, 15*time.Minute)
+	def(&b.MinAttempts, 20)
+	def(&b.OpenFor, 10*time.Second)
+	def(&b.MaxOpenFor, 15*time.Minute)
 	def(&b.DisableAfter, 5*24*time.Hour)
 	if c.Ordered {
 		c.Concurrency = 1

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 )
 
 const (
-	// Every subscription that is owed something, with the moment its first
+	// Every subscription with something pending, with the moment its first
 	// delivery is due: the index is skipped through, one probe a subscription,
 	// whatever each has waiting.
 	discoverSQL = `
@@ -34,7 +35,7 @@ LEFT JOIN tocsin.replica r ON r.id = l.owner`
 
 	// Ends replicas whose lease has run out, but for those that are settling
 	// outcomes at this moment. A replica never comes back under the same id.
-	burySQL = `
+	expireSQL = `
 DELETE FROM tocsin.replica WHERE id IN (
   SELECT id FROM tocsin.replica WHERE lease_until <= clock_timestamp() FOR UPDATE SKIP LOCKED)`
 )
@@ -52,10 +53,10 @@ type due struct {
 // this replica read on from where they were; the whole queue is looked at then
 // too, when the earliest delivery known becomes due, and every poll interval,
 // but for at most a quarter of the time.
-func (q *Queue) discoveries(ctx, life context.Context) {
+func (w *Worker) discoveries(ctx, life context.Context) {
 	var hints <-chan struct{}
-	if q.o.Waker != nil {
-		hints = q.o.Waker.OnWake(ctx, WakeSubject)
+	if w.o.Waker != nil {
+		hints = w.o.Waker.OnWake(ctx, WakeSubject)
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -69,82 +70,82 @@ func (q *Queue) discoveries(ctx, life context.Context) {
 				hints = nil
 				continue
 			}
-			q.nudge()
-		case <-q.kick:
+			w.hintAll()
+		case <-w.kick:
 		case <-timer.C:
 		}
-		if !q.mayAct() {
-			timer.Reset(q.o.Poll)
+		if !w.replica.mayAct() {
+			timer.Reset(w.o.Poll)
 			continue
 		}
-		if wait := time.Until(rest); wait > 0 {
+		if wait := rest.Sub(w.now()); wait > 0 {
 			timer.Reset(wait)
 		} else {
-			begun := time.Now()
-			next, err := q.discover(ctx, life)
+			begun := w.now()
+			next, err := w.discover(ctx, life)
 			if err != nil && ctx.Err() == nil {
-				q.log.WarnContext(ctx, "delivery queue not read", slog.Any("error", err))
-				next = q.o.Poll
+				w.log.WarnContext(ctx, "delivery queue not read", slog.Any("error", err))
+				next = w.o.Poll
 			}
-			took := time.Since(begun)
-			q.metrics.discover.Observe(took.Seconds())
-			rest = begun.Add(min(4*took, q.o.Poll))
-			timer.Reset(min(max(next, 0), q.o.Poll))
+			took := w.now().Sub(begun)
+			w.metrics.discover.Observe(took.Seconds())
+			rest = begun.Add(min(4*took, w.o.Poll))
+			timer.Reset(min(max(next, 0), w.o.Poll))
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(q.gather()):
+		case <-time.After(w.gather()):
 		}
 	}
 }
 
 // gather is how long hints are gathered: the longer the more lanes there are
 // to read on.
-func (q *Queue) gather() time.Duration {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return 4*time.Millisecond + time.Duration(len(q.lanes))*30*time.Microsecond
+func (w *Worker) gather() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return 4*time.Millisecond + time.Duration(len(w.lanes))*30*time.Microsecond
 }
 
-// nudge makes every lane of this replica read on.
-func (q *Queue) nudge() {
-	for _, l := range q.owned() {
-		l.nudge()
+// hintAll makes every lane of this replica read on.
+func (w *Worker) hintAll() {
+	for _, l := range w.owned() {
+		l.hint()
 	}
 }
 
 // discover looks once: it wakes the lanes that have due work, takes some that
 // nobody has, and returns how long until the next delivery becomes due.
-func (q *Queue) discover(ctx, life context.Context) (next time.Duration, err error) {
+func (w *Worker) discover(ctx, life context.Context) (next time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	all, err := q.lookUp(ctx)
+	all, err := w.lookUp(ctx)
 	if err != nil {
 		return 0, err
 	}
-	next = q.o.Poll
-	now := time.Now()
-	if slices.ContainsFunc(all, func(d due) bool { return d.late }) && q.steady() {
-		if _, err := q.hot.Exec(ctx, burySQL); err != nil {
+	next = w.o.Poll
+	now := w.now()
+	if slices.ContainsFunc(all, func(d due) bool { return d.late }) && w.replica.steady() {
+		if _, err := w.hot.Exec(ctx, expireSQL); err != nil {
 			return 0, err
 		}
 	}
-	self := q.self()
+	self := w.replica.self()
 	var (
 		free         []uuid.UUID
 		mine, others int
 		ready        = map[*lane]place{}
 	)
-	q.mu.Lock()
+	w.mu.Lock()
 	unseen := map[uuid.UUID]time.Time{}
 	for _, d := range all {
 		if d.in > 0 {
 			next = min(next, d.in)
 			continue
 		}
-		l := q.lanes[d.id]
-		switch _, parked := q.parked[d.id]; {
+		l := w.lanes[d.id]
+		switch _, parked := w.parked[d.id]; {
 		case l != nil:
 			mine++
 			ready[l] = d.first
@@ -153,39 +154,47 @@ func (q *Queue) discover(ctx, life context.Context) (next time.Duration, err err
 			others++
 		default:
 			unseen[d.id] = now
-			if since, ok := q.unseen[d.id]; ok {
+			if since, ok := w.unseen[d.id]; ok {
 				unseen[d.id] = since
 			}
 			free = append(free, d.id)
 		}
 	}
-	q.unseen = unseen
-	q.mu.Unlock()
+	w.unseen = unseen
+	w.surplus = w.tooMany(slices.Collect(maps.Keys(ready)), mine+others+len(free))
+	w.mu.Unlock()
 	for l, first := range ready {
-		l.poke(first)
+		l.post(firstDue(first))
 	}
 	busy := mine + others + len(free)
-	if share := q.share(busy); mine > share+share/2+1 {
-		q.surplus.Store(int64(mine - share))
-	}
 	if len(free) == 0 {
 		return next, nil
 	}
-	left, err := q.claim(ctx, life, free, mine, busy)
+	left, err := w.claim(ctx, life, free, mine, busy)
 	if left {
 		next = min(next, leftToOthers)
 	}
 	return next, err
 }
 
+// tooMany are those of this replica's busy lanes that are to go to others, of
+// so many busy ones in all: while it has half as many again as its share.
+func (w *Worker) tooMany(mine []*lane, busy int) []*lane {
+	share := w.share(busy)
+	if len(mine) <= share+share/2+1 {
+		return nil
+	}
+	return mine[:len(mine)-share]
+}
+
 // share is how many of so many busy lanes are this replica's to deliver.
-func (q *Queue) share(busy int) int {
-	replicas := int(max(q.replicas.Load(), 1))
+func (w *Worker) share(busy int) int {
+	replicas := int(max(w.replicas.Load(), 1))
 	return (busy + replicas - 1) / replicas
 }
 
-func (q *Queue) lookUp(ctx context.Context) ([]due, error) {
-	rows, err := q.hot.Query(ctx, discoverSQL)
+func (w *Worker) lookUp(ctx context.Context) ([]due, error) {
+	rows, err := w.hot.Query(ctx, discoverSQL)
 	if err != nil {
 		return nil, err
 	}
@@ -200,6 +209,6 @@ func (q *Queue) lookUp(ctx context.Context) ([]due, error) {
 		all = append(all, d)
 		return nil
 	})
-	q.replicas.Store(max(replicas, 1))
+	w.replicas.Store(max(replicas, 1))
 	return all, err
 }

@@ -3,9 +3,12 @@
 // attempt. How a message goes out is the business of a [Target], one package a
 // protocol.
 //
+// A [Store] is the queue for those who put something in it, list it or have it
+// sent again. A [Worker] is one replica that delivers what is in it.
+//
 // # What it guarantees
 //
-// At least once: what was committed by [Queue.Enqueue] is in tocsin.queue until
+// At least once: what was committed by [Store.Enqueue] is in tocsin.queue until
 // its outcome is in tocsin.delivery, in one transaction. A process that is
 // killed at any moment, a database that restarts and a NATS server that loses
 // everything turn into delay, or into a repeat of what was in flight, which
@@ -19,8 +22,8 @@
 //
 // One owner: a lane belongs to one replica at a time, so that concurrency,
 // rate, order and breaker hold over all replicas without a round trip an
-// attempt. A replica that does not renew its lease is buried by another; what
-// it tries to settle after that is refused.
+// attempt. A replica that does not renew its lease loses its lanes to others;
+// what it tries to settle after that is refused.
 //
 // # What it does not
 //
@@ -28,7 +31,7 @@
 // unless a subscription is ordered, and then it is the order of event ids
 // among those committed: one committed late comes late. A rate limit starts
 // anew when a lane changes its replica. Retention never removes what is still
-// owed; events that are gone from the log are dropped.
+// pending; events that are gone from the log are dropped.
 //
 // # How it goes
 //
@@ -40,4 +43,14 @@
 // hint, when the earliest delivery becomes due, and every Options.Poll. Rows
 // due are fetched for many lanes at a time, events are read and rendered many
 // at a time, and the outcomes of all lanes are written many at a time.
+//
+// # A lane
+//
+// One goroutine owns a lane and is told everything by messages (messages.go);
+// what may be done next is worked out from three parts each time, and never
+// remembered:
+//
+//	window   which deliveries were read, are under attempt, or are being settled
+//	gate     whether an attempt may begin now: hold, rate limit, breaker
+//	crew     the workers that make attempts, and the replica's budget for them
 package delivery

@@ -169,11 +169,11 @@ func child() int {
 		return 1
 	}
 	sub := uuid.MustParse(os.Getenv("SUB"))
-	w := &childWorld{world: &world{targets: map[uuid.UUID]schemas.Target{sub: {
+	w := &childRest{rest: &rest{targets: map[uuid.UUID]schemas.Target{sub: {
 		Subscription: schemas.Subscription{ID: sub.String(), Sink: os.Getenv("SINK"), Protocol: schemas.ProtocolHTTP, State: schemas.StateActive, Version: 1},
 	}}}}
 	fmt.Println("ready")
-	err = delivery.New(pool, delivery.Options{
+	err = delivery.NewWorker(pool, delivery.Options{
 		Subscriptions: w, Events: w, Announcer: w, Lease: time.Second, Poll: 50 * time.Millisecond,
 		Openers: map[string]delivery.Opener{schemas.ProtocolHTTP: webhook.New(webhook.Options{Dial: new(net.Dialer).DialContext})},
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
@@ -185,10 +185,10 @@ func child() int {
 // childEnv makes a test process a replica: it holds the database's URL.
 const childEnv = "TOCSIN_DELIVERY_TEST_CHILD"
 
-// childWorld has every event.
-type childWorld struct{ *world }
+// childRest has every event.
+type childRest struct{ *rest }
 
-func (w *childWorld) Events(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]event.Event, error) {
+func (w *childRest) Events(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]event.Event, error) {
 	out := map[uuid.UUID]event.Event{}
 	for _, id := range slices.Compact(ids) {
 		out[id] = testEvent(id, 0)

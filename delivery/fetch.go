@@ -38,25 +38,19 @@ type fetch struct {
 	ordered bool
 }
 
-// place is a place in a subscription's queue; the zero value is before all.
-type place struct {
-	at time.Time
-	id uuid.UUID
-}
-
 // fetcher reads due deliveries for many lanes at a time.
 type fetcher struct {
-	q      *Queue
+	w      *Worker
 	signal chan struct{}
 
 	mu     sync.Mutex
 	wishes []fetch
 }
 
-func newFetcher(q *Queue) *fetcher { return &fetcher{q: q, signal: make(chan struct{}, 1)} }
+func newFetcher(w *Worker) *fetcher { return &fetcher{w: w, signal: make(chan struct{}, 1)} }
 
-// ask queues a wish; the lane's fetched is called with the answer. It does not
-// block, and a lane has one wish at a time.
+// ask queues a wish; the lane is told [fetched] in answer. It does not block, and
+// a lane has one wish at a time.
 func (f *fetcher) ask(w fetch) {
 	f.mu.Lock()
 	f.wishes = append(f.wishes, w)
@@ -121,9 +115,9 @@ func (f *fetcher) fetch(ctx context.Context, wishes []fetch) {
 
 func (f *fetcher) answer(ctx context.Context, w fetch, rows []row, err error) {
 	if err != nil && !errors.Is(err, context.Canceled) {
-		f.q.log.WarnContext(ctx, "due deliveries not read", slog.Any("error", err))
+		f.w.log.WarnContext(ctx, "due deliveries not read", slog.Any("error", err))
 	}
-	w.lane.fetched(rows, w.limit, err)
+	w.lane.post(fetched{rows, err})
 }
 
 func (f *fetcher) plain(ctx context.Context, wishes []fetch) ([][]row, error) {
@@ -135,7 +129,7 @@ func (f *fetcher) plain(ctx context.Context, wishes []fetch) ([][]row, error) {
 	for i, w := range wishes {
 		ids[i], limits[i], times[i], afters[i] = w.id, int32(w.limit), w.after.at, w.after.id
 	}
-	rows, err := f.q.hot.Query(ctx, fetchSQL, pgx.NamedArgs{"ids": ids, "limits": limits, "times": times, "afters": afters})
+	rows, err := f.w.hot.Query(ctx, fetchSQL, pgx.NamedArgs{"ids": ids, "limits": limits, "times": times, "afters": afters})
 	if err != nil {
 		return found, err
 	}
@@ -151,11 +145,11 @@ func (f *fetcher) plain(ctx context.Context, wishes []fetch) ([][]row, error) {
 }
 
 func (f *fetcher) ordered(ctx context.Context, w fetch) ([]row, error) {
-	rows, err := f.q.hot.Query(ctx, fetchOrderedSQL, pgx.NamedArgs{"id": w.id, "most": w.limit})
+	rows, err := f.w.hot.Query(ctx, fetchOrderedSQL, pgx.NamedArgs{"id": w.id, "most": w.limit})
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now := f.w.now()
 	var (
 		found []row
 		r     row

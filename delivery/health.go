@@ -2,8 +2,8 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -37,62 +37,94 @@ WHERE subscription_id = @id AND token = @token AND owner = @owner
 RETURNING subscription_id`
 )
 
-// hold leaves the far side alone for as long as it asked, also when the lane
-// goes to another replica or the process ends meanwhile. The lane is locked.
-func (l *lane) hold(d time.Duration) {
-	l.pauseFor(d)
-	until := time.Now().Add(d)
-	if until.Sub(l.noted) < time.Second {
-		return
-	}
-	l.noted = until
-	version := l.sub.Version
-	l.record(func(ctx context.Context, tx pgx.Tx) error {
-		_, err := l.exec(ctx, tx, holdSQL, pgx.NamedArgs{"wait": time.Until(until).Microseconds(), "version": version})
-		return err
-	}, nil)
+// note is a change of the lane's row in tocsin.lane, with what it announces, if
+// anything.
+type note struct {
+	write     func(context.Context, pgx.Tx) error
+	announces bool
 }
 
-// unhold ends what hold began. The lane is locked.
-func (l *lane) unhold() {
-	l.pause = time.Time{}
-	if l.noted.IsZero() {
+// note has a change of the lane's row written, after those before it. The lane
+// does not end before it is.
+func (l *lane) note(n note) {
+	l.notes = append(l.notes, n)
+	if len(l.notes) == 1 {
+		l.writeNote()
+	}
+}
+
+// writeNote writes the oldest note, again while the database is away, unless
+// the lane is lost meanwhile.
+func (l *lane) writeNote() {
+	n := l.notes[0]
+	l.host.start(func() {
+		for wait := 50 * time.Millisecond; l.host.write(l.ctx, l.id, n) != nil && l.ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
+			select {
+			case <-l.ctx.Done():
+			case <-time.After(wait):
+			}
+		}
+		l.post(noted{})
+	})
+}
+
+// leaveAlone leaves the far side alone until t, also when the lane goes to
+// another replica or the process ends meanwhile. A pause of less than a second
+// is not written down.
+func (l *lane) leaveAlone(t time.Time) {
+	l.gate.hold(t)
+	if t.Sub(l.hold) < time.Second {
 		return
 	}
-	l.noted = time.Time{}
-	l.record(func(ctx context.Context, tx pgx.Tx) error {
+	l.hold = t
+	version := l.sub.Version
+	l.note(note{write: func(ctx context.Context, tx pgx.Tx) error {
+		args := pgx.NamedArgs{"wait": t.Sub(l.host.now()).Microseconds(), "version": version}
+		_, err := l.exec(ctx, tx, holdSQL, args)
+		return err
+	}})
+}
+
+// noHold takes out of the row what leaveAlone wrote.
+func (l *lane) noHold() {
+	if l.hold.IsZero() {
+		return
+	}
+	l.hold = time.Time{}
+	l.note(note{write: func(ctx context.Context, tx pgx.Tx) error {
 		_, err := l.exec(ctx, tx, unholdSQL, pgx.NamedArgs{})
 		return err
-	}, nil)
+	}})
 }
 
-// breakerChanged records that the lane's breaker opened or closed, and
-// announces it. An open breaker ends the lane: its row says when the next
-// replica may try. The lane is locked.
-func (l *lane) breakerChanged(c BreakerConfig, last Outcome) {
-	b := &l.breaker.row
+// recovered records and announces that the lane's breaker closed.
+func (l *lane) recovered(last Outcome) {
 	state := l.state(last)
-	if b.state == BreakerClosed {
-		b.opens = 0
-		b.failingSince = nil
-		l.more = true
-		l.record(func(ctx context.Context, tx pgx.Tx) error {
-			if ok, err := l.exec(ctx, tx, closeSQL, pgx.NamedArgs{"reason": ""}); !ok {
-				return err
-			}
-			return l.q.o.Announcer.SubscriptionRecovered(ctx, tx, state)
-		}, l.q.o.Announced)
-		return
-	}
+	l.gate.breaker.row = breakerRow{state: BreakerClosed}
+	l.window.hinted = true // no longer one at a time
+	l.note(note{announces: true, write: func(ctx context.Context, tx pgx.Tx) error {
+		if ok, err := l.exec(ctx, tx, closeSQL, pgx.NamedArgs{"reason": ""}); !ok {
+			return err
+		}
+		return l.host.announcer().SubscriptionRecovered(ctx, tx, state)
+	}})
+}
+
+// opened records that the lane's breaker opened and announces it the first
+// time, or that the subscription is disabled after too long. The lane ends: its
+// row says when a replica may try again.
+func (l *lane) opened(c BreakerConfig, last Outcome) {
+	l.finish(endOpen)
+	b := &l.gate.breaker.row
 	b.opens++
-	l.end1(endOpen)
+	state := l.state(last)
 	state.Failures = b.opens
+	first := b.opens == 1
 	args := pgx.NamedArgs{
 		"id": l.id, "token": l.token, "owner": l.owner, "opens": b.opens, "reason": state.Reason, "version": l.sub.Version,
 		"wait": openFor(c, b.opens).Microseconds(), "patience": c.DisableAfter.Microseconds(),
 	}
-	first := b.opens == 1
-	l.record(func(ctx context.Context, tx pgx.Tx) error {
+	l.note(note{announces: true, write: func(ctx context.Context, tx pgx.Tx) error {
 		var (
 			since     time.Time
 			exhausted bool
@@ -100,50 +132,44 @@ func (l *lane) breakerChanged(c BreakerConfig, last Outcome) {
 		if err := tx.QueryRow(ctx, openSQL, args).Scan(&since, &exhausted); err != nil {
 			return noRows(err)
 		}
+		state := state // this may run more than once
 		state.Since = &since
 		if exhausted && c.DisableAfter >= 0 {
 			state.Reason = fmt.Sprintf("nothing but failures since %s; the last: %s", since.UTC().Format(time.RFC3339), state.Reason)
 			if ok, err := l.exec(ctx, tx, closeSQL, pgx.NamedArgs{"reason": snippet(state.Reason)}); !ok {
 				return err
 			}
-			return l.q.o.Announcer.SubscriptionDisabled(ctx, tx, state)
+			return l.host.announcer().SubscriptionDisabled(ctx, tx, state)
 		}
 		if first {
-			return l.q.o.Announcer.SubscriptionFailing(ctx, tx, state)
+			return l.host.announcer().SubscriptionFailing(ctx, tx, state)
 		}
 		return nil
-	}, l.q.o.Announced)
+	}})
 }
 
-// disable records and announces that the far side wants nothing any more. The
-// lane is locked.
+// disable records and announces that the far side wants nothing any more.
 func (l *lane) disable(last Outcome) {
+	l.finish(endInactive)
 	state := l.state(last)
-	l.end1(endIdle)
-	l.record(func(ctx context.Context, tx pgx.Tx) error {
+	l.note(note{announces: true, write: func(ctx context.Context, tx pgx.Tx) error {
 		if ok, err := l.exec(ctx, tx, closeSQL, pgx.NamedArgs{"reason": state.Reason}); !ok {
 			return err
 		}
-		return l.q.o.Announcer.SubscriptionDisabled(ctx, tx, state)
-	}, l.q.o.Announced)
+		return l.host.announcer().SubscriptionDisabled(ctx, tx, state)
+	}})
 }
 
+// state is the subscription's state as announced after an outcome.
 func (l *lane) state(last Outcome) schemas.SubscriptionState {
 	s := schemas.SubscriptionState{
 		Subscription: l.id.String(), Name: l.sub.Name, Sink: l.sub.Sink, Protocol: l.sub.Protocol, Reason: string(last.Class),
-		Since: l.breaker.row.failingSince,
+		Since: l.gate.breaker.row.failingSince,
 	}
 	if last.Err != nil {
 		s.Reason = snippet(string(last.Class) + ": " + last.Err.Error())
 	}
 	return s
-}
-
-// end1 is end with the lane locked, leaving the pumping to the caller.
-func (l *lane) end1(why endReason) {
-	if l.ending == endNone {
-		l.ending = why
-	}
 }
 
 // exec runs a statement of the lane's row; false without an error says that
@@ -155,45 +181,9 @@ func (l *lane) exec(ctx context.Context, tx pgx.Tx, sql string, args pgx.NamedAr
 	return err == nil, noRows(err)
 }
 
-// record runs do in a transaction, again while the database is away; the lane
-// does not end before. committed, if not nil, is called after it. The lane is
-// locked.
-func (l *lane) record(do func(context.Context, pgx.Tx) error, committed func()) {
-	l.settling++
-	l.q.workers.Go(func() {
-		defer func() {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.settling--
-			l.pumpLocked()
-		}()
-		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-			err := l.inTx(do)
-			if err == nil && committed != nil {
-				committed()
-			}
-			if err == nil || l.ctx.Err() != nil {
-				return
-			}
-			l.q.log.WarnContext(l.ctx, "health of a subscription not recorded", slog.String("subscription", l.id.String()), slog.Any("error", err))
-			select {
-			case <-l.ctx.Done():
-				return
-			case <-time.After(wait):
-			}
-		}
-	})
-}
-
-func (l *lane) inTx(do func(context.Context, pgx.Tx) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(l.ctx), 10*time.Second)
-	defer cancel()
-	return pgx.BeginFunc(ctx, l.q.hot, func(tx pgx.Tx) error { return do(ctx, tx) })
-}
-
 // noRows makes pgx.ErrNoRows no error: the row is another's now.
 func noRows(err error) error {
-	if err == pgx.ErrNoRows {
+	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
 	return err

@@ -36,15 +36,16 @@ func TestMain(m *testing.M) {
 // hub is a queue over a database of its own, with the subscriptions, events
 // and announcements that the rest of Tocsin would provide.
 type hub struct {
-	t     *testing.T
-	pool  *pgxpool.Pool
-	queue *delivery.Queue
-	world *world
-	opts  delivery.Options
+	t      *testing.T
+	pool   *pgxpool.Pool
+	store  *delivery.Store
+	worker *delivery.Worker // does not run
+	rest   *rest
+	opts   delivery.Options
 }
 
-// world implements delivery's Subscriptions, Events, Announcer and Waker.
-type world struct {
+// rest implements delivery's Subscriptions, Events, Announcer and Waker.
+type rest struct {
 	mu        sync.Mutex
 	targets   map[uuid.UUID]schemas.Target
 	events    map[uuid.UUID]event.Event
@@ -59,7 +60,7 @@ type announcement struct {
 	state schemas.SubscriptionState
 }
 
-func (w *world) Targets(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]schemas.Target, error) {
+func (w *rest) Targets(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]schemas.Target, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := map[uuid.UUID]schemas.Target{}
@@ -71,7 +72,7 @@ func (w *world) Targets(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]schem
 	return out, nil
 }
 
-func (w *world) Events(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]event.Event, error) {
+func (w *rest) Events(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]event.Event, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.failing != nil {
@@ -98,7 +99,7 @@ type unreadable map[uuid.UUID]error
 func (u unreadable) Error() string                   { return fmt.Sprint(len(u), " events can't be read") }
 func (u unreadable) Unreadable() map[uuid.UUID]error { return u }
 
-func (w *world) OnWake(context.Context, string) <-chan struct{} {
+func (w *rest) OnWake(context.Context, string) <-chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := make(chan struct{}, 1)
@@ -106,7 +107,7 @@ func (w *world) OnWake(context.Context, string) <-chan struct{} {
 	return c
 }
 
-func (w *world) wake() {
+func (w *rest) wake() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range w.hints {
@@ -117,13 +118,13 @@ func (w *world) wake() {
 	}
 }
 
-func (w *world) announce(what string, s schemas.SubscriptionState) {
+func (w *rest) announce(what string, s schemas.SubscriptionState) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.announced = append(w.announced, announcement{what, s})
 }
 
-func (w *world) said(what string) int {
+func (w *rest) announcements(what string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := 0
@@ -135,24 +136,24 @@ func (w *world) said(what string) int {
 	return n
 }
 
-func (w *world) SubscriptionFailing(_ context.Context, _ pgx.Tx, s schemas.SubscriptionState) error {
+func (w *rest) SubscriptionFailing(_ context.Context, _ pgx.Tx, s schemas.SubscriptionState) error {
 	w.announce("failing", s)
 	return nil
 }
 
-func (w *world) SubscriptionRecovered(_ context.Context, _ pgx.Tx, s schemas.SubscriptionState) error {
+func (w *rest) SubscriptionRecovered(_ context.Context, _ pgx.Tx, s schemas.SubscriptionState) error {
 	w.announce("recovered", s)
 	return nil
 }
 
-func (w *world) SubscriptionDisabled(_ context.Context, _ pgx.Tx, s schemas.SubscriptionState) error {
+func (w *rest) SubscriptionDisabled(_ context.Context, _ pgx.Tx, s schemas.SubscriptionState) error {
 	w.announce("disabled", s)
 	w.change(uuid.MustParse(s.Subscription), func(t *schemas.Target) { t.Subscription.State = schemas.StateDisabled })
 	return nil
 }
 
 // change changes a subscription, giving it a new version.
-func (w *world) change(id uuid.UUID, f func(*schemas.Target)) {
+func (w *rest) change(id uuid.UUID, f func(*schemas.Target)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := w.targets[id]
@@ -161,7 +162,7 @@ func (w *world) change(id uuid.UUID, f func(*schemas.Target)) {
 	w.targets[id] = t
 }
 
-func (w *world) remove(id uuid.UUID) {
+func (w *rest) remove(id uuid.UUID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.targets, id)
@@ -171,13 +172,13 @@ func (w *world) remove(id uuid.UUID) {
 func newHub(t *testing.T) *hub {
 	t.Helper()
 	h := &hub{t: t, pool: postgrestest.New(t)}
-	h.world = &world{targets: map[uuid.UUID]schemas.Target{}, events: map[uuid.UUID]event.Event{}}
+	h.rest = &rest{targets: map[uuid.UUID]schemas.Target{}, events: map[uuid.UUID]event.Event{}}
 	log := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
 		log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
 	h.opts = delivery.Options{
-		Subscriptions: h.world, Events: h.world, Announcer: h.world, Waker: h.world,
+		Subscriptions: h.rest, Events: h.rest, Announcer: h.rest, Waker: h.rest,
 		Openers:    map[string]delivery.Opener{schemas.ProtocolHTTP: webhook.New(webhook.Options{Dial: new(net.Dialer).DialContext})},
 		Logger:     log,
 		Registerer: prometheus.NewRegistry(),
@@ -186,7 +187,8 @@ func newHub(t *testing.T) *hub {
 		Drain:      5 * time.Second,
 		Conns:      4,
 	}
-	h.queue = delivery.New(h.pool, h.opts)
+	h.store = delivery.NewStore(h.pool, delivery.StoreOptions{Wake: h.rest.wake})
+	h.worker = delivery.NewWorker(h.pool, h.opts)
 	return h
 }
 
@@ -198,7 +200,7 @@ func (h *hub) run(change ...func(*delivery.Options)) (stop func()) {
 	for _, f := range change {
 		f(&o)
 	}
-	q := delivery.New(h.pool, o)
+	q := delivery.NewWorker(h.pool, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- q.Run(ctx) }()
@@ -230,9 +232,9 @@ func (h *hub) subscribe(sink string, change ...func(*schemas.Target)) uuid.UUID 
 	for _, f := range change {
 		f(&t)
 	}
-	h.world.mu.Lock()
-	defer h.world.mu.Unlock()
-	h.world.targets[id] = t
+	h.rest.mu.Lock()
+	defer h.rest.mu.Unlock()
+	h.rest.targets[id] = t
 	return id
 }
 
@@ -257,19 +259,19 @@ func (h *hub) publish(n int, subs ...uuid.UUID) []uuid.UUID {
 	h.t.Helper()
 	ids := make([]uuid.UUID, n)
 	var owed []schemas.Owed
-	h.world.mu.Lock()
+	h.rest.mu.Lock()
 	for i := range ids {
 		ids[i] = uuid.Must(uuid.NewV7())
-		h.world.events[ids[i]] = testEvent(ids[i], i)
+		h.rest.events[ids[i]] = testEvent(ids[i], i)
 		for _, s := range subs {
 			owed = append(owed, schemas.Owed{EventID: ids[i], SubscriptionID: s})
 		}
 	}
-	h.world.mu.Unlock()
-	if err := pgx.BeginFunc(h.t.Context(), h.pool, func(tx pgx.Tx) error { return h.queue.Enqueue(h.t.Context(), tx, owed) }); err != nil {
+	h.rest.mu.Unlock()
+	if err := pgx.BeginFunc(h.t.Context(), h.pool, func(tx pgx.Tx) error { return h.store.Enqueue(h.t.Context(), tx, owed) }); err != nil {
 		h.t.Fatal(err)
 	}
-	h.world.wake()
+	h.rest.wake()
 	return ids
 }
 

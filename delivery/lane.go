@@ -2,402 +2,268 @@ package delivery
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/time/rate"
 )
-
-// row is a delivery that is due, as fetched from tocsin.queue.
-type row struct {
-	id       uuid.UUID
-	event    uuid.UUID
-	attempts int       // made so far
-	due      time.Time // by this process's clock in ordered lanes, else by the database's
-}
 
 // endReason is why a lane ends.
 type endReason int
 
 const (
-	endNone endReason = iota
-	endIdle
-	endShutdown
-	endParked
-	endDeleted
-	endOpen // the breaker opened
-	endLost // another replica has it
+	endNone     endReason = iota
+	endIdle               // nothing to do, or more lanes than this replica's share
+	endShutdown           // the process is ending
+	endInactive           // the subscription is paused or disabled
+	endDeleted            // the subscription is gone
+	endOpen               // the breaker opened
+	endLost               // another replica has it
 )
 
-// lane delivers to one subscription while this replica owns it. Nothing it
-// does waits for another lane: it has its own buffer of due deliveries, its
-// own workers up to the subscription's concurrency, its own limiter and its
-// own breaker. It has no goroutine of its own; every event pumps it.
+// idleAfter is how long a lane without work is kept, with its connections.
+const idleAfter = time.Minute
+
+// host is what a lane asks of the worker that runs it. No method but write
+// waits for the database or for a lane.
+type host interface {
+	// now is the time by which a lane decides.
+	now() time.Time
+	// mayAct says whether the replica's lease holds. When it does again, the
+	// lane is given a hint.
+	mayAct() bool
+	// read asks for due deliveries; [fetched] is the answer.
+	read(fetch)
+	// settle hands over outcomes; [settled] follows once they are written, and
+	// [lost] before it if they were refused.
+	settle([]settlement)
+	// attempt makes one attempt at a batch. It is called by a worker.
+	attempt(ctx context.Context, target *openTarget, batch []row) []result
+	// write runs a note in a transaction. It is called by a worker.
+	write(ctx context.Context, subscription uuid.UUID, n note) error
+	// announcer announces within a note's transaction.
+	announcer() Announcer
+	// close closes a target. It is called by a worker.
+	close(context.Context, Target)
+	// start runs a function that the end of the process waits for.
+	start(func())
+	// give takes the lane back when it has ended.
+	give(l *lane, why endReason)
+}
+
+// lane delivers to one subscription while this replica owns it. Nothing it does
+// waits for another lane. One goroutine, [lane.run], owns everything below ended;
+// the rest of the process tells it things (messages.go).
 type lane struct {
-	q     *Queue
+	host  host
 	id    uuid.UUID
 	owner uuid.UUID // the replica's id when it took the lane
 	token int64
+	life  context.Context // the process's
 	ctx   context.Context // ends when attempts must be given up
 	stop  context.CancelFunc
-	ended chan struct{}
+	inbox chan message
+	hints chan struct{}
+	ended chan struct{} // closed when run has returned
+	told  int64         // the version of the subscription that the lane was told last; the refreshing goroutine's
 
-	mu       sync.Mutex
-	sub      Subscription
-	target   *openTarget
-	breaker  *breaker
-	limiter  *rate.Limiter
-	buf      []row
-	held     map[uuid.UUID]struct{} // fetched and not settled
-	late     map[uuid.UUID]struct{} // settled while a fetch was under way, which may still see them as due
-	fetching bool
-	stale    bool      // what the fetch under way finds is out of date
-	blocked  bool      // an ordered lane's head has failed and is not settled
-	more     bool      // there may be due deliveries beyond buf
-	running  int       // workers
-	first    bool      // the worker that every lane may have is among them
-	settling int       // deliveries on their way to be settled
-	place    place     // how far the queue was read
-	tail     bool      // that was all there was
-	looked   time.Time // when an ordered lane last looked whether its head still waits
-	pause    time.Time
-	noted    time.Time // until when the lane's row says to leave the far side alone
-	timer    *time.Timer
-	idle     time.Time // since when there is nothing to do; zero while there is
-	ending   endReason
-	finished bool
+	sub    Subscription
+	target *openTarget
+	window window
+	gate   gate
+	crew   crew
+	notes  []note    // changes of the lane's row that are not written yet, the oldest first
+	hold   time.Time // until when the lane's row says to leave the far side alone
+	busy   time.Time // when there was last something to do
+	ending endReason
 }
 
-func newLane(q *Queue, life context.Context, sub Subscription, owner uuid.UUID, token int64, b breakerRow) *lane {
-	l := &lane{q: q, id: sub.ID, owner: owner, token: token, sub: sub, held: map[uuid.UUID]struct{}{}, ended: make(chan struct{}), idle: time.Now()}
+// newLane makes a lane for a subscription that the replica has just claimed.
+func newLane(h host, life context.Context, sub Subscription, owner uuid.UUID, token int64, b breakerRow, extra *budget) *lane {
+	l := &lane{
+		host: h, id: sub.ID, owner: owner, token: token, life: life,
+		inbox: make(chan message, 16), hints: make(chan struct{}, 1), ended: make(chan struct{}),
+		told: sub.Version, sub: sub, window: newWindow(sub.Config.Ordered), gate: newGate(sub.Config, b), crew: crew{budget: extra}, busy: h.now(),
+	}
 	l.ctx, l.stop = context.WithCancel(life)
-	l.breaker = newBreaker(sub.Config.Breaker, b)
-	l.limiter = limiter(sub.Config)
-	l.timer = time.AfterFunc(time.Hour, l.pump)
-	l.timer.Stop()
+	l.hint()
 	return l
 }
 
-func limiter(c Config) *rate.Limiter {
-	if c.Rate <= 0 {
-		return rate.NewLimiter(rate.Inf, 0)
+// run is the lane's goroutine. It returns when the lane has ended and has been
+// given back, or when life ends.
+func (l *lane) run() {
+	defer close(l.ended)
+	defer l.stop()
+	defer l.crew.leave()
+	timer := time.NewTimer(idleAfter)
+	defer timer.Stop()
+	alarm := l.host.now().Add(idleAfter)
+	for {
+		next, over := l.step()
+		if over {
+			l.drop()
+			l.host.give(l, l.ending)
+			return
+		}
+		if alarm.IsZero() || next.Before(alarm) {
+			alarm = next
+			timer.Reset(max(alarm.Sub(l.host.now()), 0))
+		}
+		select {
+		case m := <-l.inbox:
+			m.tell(l)
+		case <-l.hints:
+			l.window.hinted = true
+		case <-timer.C:
+			alarm = time.Time{}
+		case <-l.life.Done():
+			l.drop()
+			return
+		}
+		for range len(l.inbox) {
+			(<-l.inbox).tell(l)
+		}
 	}
-	return rate.NewLimiter(rate.Limit(c.Rate), max(c.Burst, 1))
 }
 
-// nudge says that the queue may hold due deliveries for the lane.
-func (l *lane) nudge() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.more = true
-	l.pumpLocked()
-}
-
-// poke says which delivery is the first one due in the lane's queue.
-func (l *lane) poke(first place) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.more = true
-	if _, held := l.held[first.id]; !held && first.at.Before(l.place.at.Add(-overlap)) {
-		l.place = place{} // it was committed late, or let go: from the start
-	}
-	l.pumpLocked()
-}
-
-// pump does what can be done now: fetch, start workers, end.
-func (l *lane) pump() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pumpLocked()
-}
-
-func (l *lane) pumpLocked() {
-	if l.finished {
-		return
+// step does all that can be done now. next is when there may be more to do,
+// if nothing is heard before; over says that the lane has ended.
+func (l *lane) step() (next time.Time, over bool) {
+	now := l.host.now()
+	next = now.Add(idleAfter)
+	if l.ending == endNone {
+		next = l.begin(now)
+		l.read(now)
 	}
 	if l.ending != endNone {
-		l.buf = nil
-		if l.running == 0 && l.settling == 0 && !l.fetching {
-			l.finished = true
-			l.timer.Stop()
-			l.q.workers.Go(l.finish)
+		l.window.empty()
+		return next, l.crew.busy == 0 && l.window.idle() && len(l.notes) == 0
+	}
+	idle := l.crew.busy == 0 && l.window.idle()
+	if idle {
+		l.crew.leave()
+	}
+	if !idle || l.gate.held(now) {
+		l.busy = now
+	} else if over := l.busy.Add(idleAfter); !over.After(now) {
+		l.finish(endIdle)
+		return next, len(l.notes) == 0
+	} else if over.Before(next) {
+		next = over
+	}
+	return next, false
+}
+
+// begin begins attempts and returns when to look again.
+func (l *lane) begin(now time.Time) (next time.Time) {
+	next = now.Add(idleAfter)
+	if l.gate.held(now) {
+		// What is due after the pause is read then.
+		l.window.empty()
+		return l.gate.until
+	}
+	for l.host.mayAct() {
+		most := 1
+		if l.sub.Config.Mode == Batched && l.gate.closed() {
+			most = l.sub.Config.BatchSize
 		}
+		n, at := l.window.ready(now, most)
+		if n == 0 || !l.crew.hire(l.sub.Config.Concurrency) {
+			return sooner(next, at)
+		}
+		verdict, at := l.gate.enter(now)
+		if verdict == nil {
+			l.crew.dismiss()
+			return sooner(next, at)
+		}
+		if l.target == nil {
+			l.target = l.newTarget()
+		}
+		w, fresh := l.crew.next()
+		w <- assignment{l.target.use(), verdict, l.window.take(n)}
+		if fresh {
+			l.host.start(func() { l.work(w) })
+		}
+	}
+	return next
+}
+
+// work makes attempts until there are no more for it.
+func (l *lane) work(w worker) {
+	for a := range w {
+		if !l.post(attempted{a, w, l.host.attempt(l.ctx, a.target, a.batch)}) {
+			a.target.release()
+			return
+		}
+	}
+}
+
+// sooner is the earlier of two times, where zero is never.
+func sooner(a, b time.Time) time.Time {
+	if b.IsZero() || a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// read asks for more deliveries when the window runs low.
+func (l *lane) read(now time.Time) {
+	if l.gate.held(now) || !l.host.mayAct() {
 		return
 	}
-	l.fetchLocked()
-	for l.running < l.sub.Config.Concurrency && len(l.buf) > 0 {
-		if l.first && !l.q.extra.take() {
-			break // the lane goes on with what it has
-		}
-		batch, done := l.take()
-		if batch == nil {
-			if l.first {
-				l.q.extra.give()
-			}
-			break
-		}
-		extra := l.first
-		l.first = true
-		l.running++
-		target := l.acquire()
-		l.q.workers.Go(func() { l.work(target, batch, done, extra) })
-	}
-	if l.running > 0 || len(l.buf) > 0 || l.fetching || l.settling > 0 {
-		l.idle = time.Time{}
-	} else if l.idle.IsZero() {
-		l.idle = time.Now()
+	if after, limit, ok := l.window.read(now, l.wanted()); ok {
+		l.host.read(fetch{lane: l, id: l.id, limit: limit, after: after, ordered: l.sub.Config.Ordered})
 	}
 }
 
-// fetchLocked asks for more deliveries when the buffer runs low.
-func (l *lane) fetchLocked() {
-	now := time.Now()
-	if !l.more || l.fetching || l.blocked || l.pause.After(now) || len(l.held) >= maxHeld || !l.q.mayAct() {
-		return
-	}
-	if l.sub.Config.Ordered && l.running == 0 && len(l.buf) > 0 && l.buf[0].due.After(now) && now.Sub(l.looked) > time.Second {
-		// The head waits, and may have been dropped or made due meanwhile.
-		l.looked = now
-		l.discard()
-	}
-	want := l.buffer()
-	if len(l.buf) > want/2 {
-		return
-	}
-	f := fetch{lane: l, id: l.id, limit: want, after: l.place, ordered: l.sub.Config.Ordered}
-	if l.tail || l.place == (place{}) {
-		// Some of the ones already held come again.
-		f.limit += len(l.held)
-		if l.place != (place{}) {
-			f.after = place{at: l.place.at.Add(-overlap)}
-		}
-	}
-	l.fetching, l.more = true, false
-	l.q.fetches.ask(f)
-}
-
-// overlap is how far before the place it has come to a lane reads again: what
-// was committed later than that after its moment is found by the next look at
-// the whole queue.
-const overlap = time.Second
-
-// discard empties the buffer; what was in it is still in the queue.
-func (l *lane) discard() {
-	for _, r := range l.buf {
-		l.putBack(r)
-	}
-	l.buf, l.more, l.stale = nil, true, l.fetching
-}
-
-// putBack lets go of a delivery that stays in the queue as it is.
-func (l *lane) putBack(r row) {
-	delete(l.held, r.id)
-	if !r.due.After(l.place.at) {
-		l.place = place{at: r.due.Add(-time.Microsecond)}
-	}
-}
-
-// maxHeld bounds the deliveries of one lane that this process knows of, the
-// database being slow to take their outcomes.
-const maxHeld = 4096
-
-// buffer is how many deliveries a lane fetches ahead.
-func (l *lane) buffer() int {
+// wanted is how many deliveries the lane reads ahead.
+func (l *lane) wanted() int {
 	c := l.sub.Config
-	if l.breaker.row.state != BreakerClosed {
+	if !l.gate.closed() {
 		return 1
 	}
+	per := 1
 	n := 4 * c.Concurrency
 	if c.Mode == Batched {
-		n = 2 * c.Concurrency * c.BatchSize
+		per = c.BatchSize
+		n = 2 * c.Concurrency * per
 	}
-	n = min(max(n, 32), 512)
-	if limit := l.limiter.Limit(); limit != rate.Inf {
-		// What waits here cannot be dropped any more: two seconds' worth.
-		per := 1
-		if c.Mode == Batched {
-			per = c.BatchSize
-		}
-		n = min(n, per*max(int(2*limit), l.limiter.Burst()))
-	}
-	return n
-}
-
-// take removes the next batch to attempt from the buffer, or returns nil: if
-// only time stands in the way, the timer pumps again.
-func (l *lane) take() ([]row, func(error)) {
-	if len(l.buf) == 0 || l.ending != endNone || !l.q.mayAct() {
-		return nil, nil
-	}
-	now := time.Now()
-	if wait := l.pause.Sub(now); wait > 0 {
-		l.timer.Reset(wait)
-		return nil, nil
-	}
-	c := l.sub.Config
-	if c.Ordered {
-		if wait := l.buf[0].due.Sub(now); wait > 0 {
-			l.timer.Reset(wait)
-			return nil, nil
-		}
-	}
-	n := 1
-	if c.Mode == Batched && l.breaker.row.state == BreakerClosed {
-		n = min(len(l.buf), c.BatchSize)
-		for i := 1; c.Ordered && i < n; i++ {
-			if l.buf[i].due.After(now) {
-				n = i
-			}
-		}
-	}
-	if l.limiter.Limit() != rate.Inf {
-		r := l.limiter.ReserveN(now, 1)
-		if wait := r.DelayFrom(now); wait > 0 {
-			r.CancelAt(now)
-			l.timer.Reset(wait)
-			return nil, nil
-		}
-	}
-	done, ok := l.breaker.allow()
-	if !ok {
-		return nil, nil
-	}
-	batch := l.buf[:n:n]
-	l.buf = l.buf[n:]
-	return batch, done
-}
-
-// fetched takes what a fetch found. asked is how many it asked for.
-func (l *lane) fetched(rows []row, asked int, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.fetching = false
-	late := l.late
-	l.late = nil
-	switch {
-	case err != nil:
-		// The next look at the queue asks again.
-	case l.stale:
-		l.more = true
-	default:
-		for _, r := range rows {
-			if _, ok := l.held[r.id]; ok {
-				continue
-			}
-			if _, ok := late[r.id]; ok {
-				continue
-			}
-			l.held[r.id] = struct{}{}
-			l.buf = append(l.buf, r)
-		}
-		l.tail = len(rows) < asked
-		l.more = l.more || !l.tail
-		if len(rows) > 0 && !l.sub.Config.Ordered {
-			last := rows[len(rows)-1]
-			if !l.tail || last.due.After(l.place.at) {
-				l.place = place{last.due, last.id}
-			}
-		}
-	}
-	l.stale = false
-	l.pumpLocked()
-}
-
-// settled says that the database has taken these outcomes.
-func (l *lane) settled(ids []uuid.UUID) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.settling -= len(ids)
-	for _, id := range ids {
-		delete(l.held, id)
-		if l.fetching {
-			if l.late == nil {
-				l.late = map[uuid.UUID]struct{}{}
-			}
-			l.late[id] = struct{}{}
-		}
-	}
-	if l.blocked && l.settling == 0 {
-		l.blocked, l.more = false, true
-	}
-	l.pumpLocked()
+	return min(max(n, 32), 512, per*l.gate.ahead())
 }
 
 // reconfigure applies a new version of the subscription to the attempts that
 // begin from now on.
 func (l *lane) reconfigure(sub Subscription) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if sub.Version == l.sub.Version || l.finished {
+	if sub.Version == l.sub.Version {
 		return
 	}
 	old := l.sub
 	l.sub = sub
-	l.limiter = limiter(sub.Config)
-	if sub.Config.Breaker != old.Config.Breaker {
-		l.breaker = newBreaker(sub.Config.Breaker, l.breaker.row)
-	}
-	l.unhold() // it was asked for by the old one
-	if sub.Config.Ordered != old.Config.Ordered {
-		l.discard() // it is in another order
-	}
-	l.dropTarget()
-	l.pumpLocked()
+	l.gate.reconfigure(old.Config, sub.Config)
+	l.window.reorder(sub.Config.Ordered)
+	l.window.hinted = true
+	l.noHold()
+	l.drop()
 }
 
-// end stops new attempts; the lane is given back once those under way are
-// settled.
-func (l *lane) end(why endReason) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// finish stops new attempts.
+func (l *lane) finish(why endReason) {
 	if l.ending == endNone {
 		l.ending = why
 	}
-	l.pumpLocked()
 }
 
-// lose ends a lane that another replica has taken: attempts under way are
-// given up.
-func (l *lane) lose() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ending = endLost
-	l.stop()
-	l.pumpLocked()
+// newTarget is a target for the subscription as it is now.
+func (l *lane) newTarget() *openTarget {
+	return newTarget(l.sub, func(t Target) {
+		l.host.start(func() { l.host.close(context.WithoutCancel(l.ctx), t) })
+	})
 }
 
-// abort gives up the attempts under way.
-func (l *lane) abort() { l.stop() }
-
-// idleFor is for how long the lane has had nothing to do; 0 while it has, or
-// may not do it yet.
-func (l *lane) idleFor() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.idle.IsZero() || l.pause.After(time.Now()) {
-		return 0
+// drop makes the next attempt open a new target.
+func (l *lane) drop() {
+	if l.target != nil {
+		l.target.release()
+		l.target = nil
 	}
-	return max(time.Since(l.idle), 1)
-}
-
-// finish gives the lane back.
-func (l *lane) finish() {
-	defer close(l.ended)
-	l.mu.Lock()
-	why := l.ending
-	l.dropTarget()
-	l.mu.Unlock()
-	ctx := context.WithoutCancel(l.ctx)
-	l.stop()
-	switch why {
-	case endLost, endShutdown:
-		// Another's, or given back with all others.
-	case endDeleted:
-		l.q.dropLane(ctx, l.id, l.owner, l.token)
-	default:
-		l.q.release(ctx, l.id, l.owner, l.token)
-	}
-	l.q.forget(l)
-	l.q.wake()
 }

@@ -41,7 +41,7 @@ const daysAhead = 3
 var partitioned = [...][2]string{{"delivery", "id"}, {"attempt", "delivery_id"}}
 
 // maintenance maintains the partitions every hour.
-func (q *Queue) maintenance(ctx context.Context) {
+func (w *Worker) maintenance(ctx context.Context) {
 	t := time.NewTicker(time.Hour)
 	defer t.Stop()
 	for {
@@ -49,27 +49,27 @@ func (q *Queue) maintenance(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			q.maintainNow(ctx)
+			w.maintainNow(ctx)
 		}
 	}
 }
 
-func (q *Queue) maintainNow(ctx context.Context) {
-	if err := q.Maintain(ctx, time.Now()); err != nil && ctx.Err() == nil {
-		q.log.WarnContext(ctx, "delivery partitions not maintained", slog.Any("error", err))
+func (w *Worker) maintainNow(ctx context.Context) {
+	if err := w.Maintain(ctx, w.now()); err != nil && ctx.Err() == nil {
+		w.log.WarnContext(ctx, "delivery partitions not maintained", slog.Any("error", err))
 	}
-	if _, err := q.db.Exec(ctx, burySQL); err != nil && ctx.Err() == nil {
-		q.log.WarnContext(ctx, "dead replicas not removed", slog.Any("error", err))
+	if _, err := w.db.Exec(ctx, expireSQL); err != nil && ctx.Err() == nil {
+		w.log.WarnContext(ctx, "dead replicas not removed", slog.Any("error", err))
 	}
 }
 
 // Maintain makes the partitions of now's day and the next ones, and drops
 // those whose day ended more than Options.Retention before now. If another
 // process is at it, it does nothing.
-func (q *Queue) Maintain(ctx context.Context, now time.Time) error {
+func (w *Worker) Maintain(ctx context.Context, now time.Time) error {
 	for _, p := range partitioned {
 		// A transaction for each: what delivers locks both tables.
-		err := pgx.BeginFunc(ctx, q.db, func(tx pgx.Tx) error {
+		err := pgx.BeginFunc(ctx, w.db, func(tx pgx.Tx) error {
 			var locked bool
 			if err := tx.QueryRow(ctx, maintenanceLockSQL).Scan(&locked); err != nil || !locked {
 				return err
@@ -77,7 +77,7 @@ func (q *Queue) Maintain(ctx context.Context, now time.Time) error {
 			if _, err := tx.Exec(ctx, lockTimeoutSQL); err != nil {
 				return err
 			}
-			return maintainTable(ctx, tx, p[0], p[1], now, q.o.Retention)
+			return maintainTable(ctx, tx, p[0], p[1], now, w.o.Retention)
 		})
 		if err != nil {
 			return fmt.Errorf("partitions of %s: %w", p[0], err)

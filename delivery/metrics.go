@@ -77,7 +77,7 @@ SELECT (SELECT count(*) FROM tocsin.queue), (SELECT id FROM tocsin.queue ORDER B
 const gaugeEvery = 15 * time.Second
 
 // gauge sets the gauges of the queue until ctx ends.
-func (q *Queue) gauge(ctx context.Context) {
+func (w *Worker) gauge(ctx context.Context) {
 	t := time.NewTicker(gaugeEvery)
 	defer t.Stop()
 	for {
@@ -85,16 +85,16 @@ func (q *Queue) gauge(ctx context.Context) {
 			backlog, open int64
 			oldest        *uuid.UUID
 		)
-		if err := q.db.QueryRow(ctx, gaugesSQL).Scan(&backlog, &oldest, &open); err == nil {
-			q.metrics.backlog.Set(float64(backlog))
-			q.metrics.open.Set(float64(open))
+		if err := w.db.QueryRow(ctx, gaugesSQL).Scan(&backlog, &oldest, &open); err == nil {
+			w.metrics.backlog.Set(float64(backlog))
+			w.metrics.open.Set(float64(open))
 			age := 0.0
 			if oldest != nil {
-				age = time.Since(moment(*oldest)).Seconds()
+				age = w.now().Sub(moment(*oldest)).Seconds()
 			}
-			q.metrics.oldest.Set(age)
+			w.metrics.oldest.Set(age)
 		} else if ctx.Err() == nil {
-			q.log.WarnContext(ctx, "size of the delivery queue not read", slog.Any("error", err))
+			w.log.WarnContext(ctx, "size of the delivery queue not read", slog.Any("error", err))
 		}
 		select {
 		case <-ctx.Done():

@@ -18,27 +18,27 @@ import (
 func TestHotStatementsUseIndexes(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	q := New(postgrestest.New(t), Options{})
-	if err := q.openHot(ctx); err != nil {
+	w := NewWorker(postgrestest.New(t), Options{})
+	if err := w.openHot(ctx); err != nil {
 		t.Fatal(err)
 	}
-	defer q.hot.Close()
-	if err := q.Maintain(ctx, time.Now()); err != nil {
+	defer w.hot.Close()
+	if err := w.Maintain(ctx, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	const lanes, each = 200, 100
 	replica := uuid.New()
-	if _, err := q.hot.Exec(ctx, registerSQL, pgx.NamedArgs{"id": replica, "name": "", "lease": 1e9}); err != nil {
+	if _, err := w.hot.Exec(ctx, registerSQL, pgx.NamedArgs{"id": replica, "name": "", "lease": 1e9}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.hot.Exec(ctx, `
+	if _, err := w.hot.Exec(ctx, `
 WITH subs AS (INSERT INTO tocsin.lane (subscription_id, owner) SELECT gen_random_uuid(), $1 FROM generate_series(1, $2) RETURNING subscription_id)
 INSERT INTO tocsin.queue (id, event_id, subscription_id) SELECT tocsin.uuidv7(), gen_random_uuid(), subscription_id FROM subs, generate_series(1, $3)`,
 		replica, lanes, each); err != nil {
 		t.Fatal(err)
 	}
 	var some []settlement
-	rows, err := q.hot.Query(ctx, `SELECT DISTINCT ON (subscription_id) id, subscription_id FROM tocsin.queue`)
+	rows, err := w.hot.Query(ctx, `SELECT DISTINCT ON (subscription_id) id, subscription_id FROM tocsin.queue`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ INSERT INTO tocsin.queue (id, event_id, subscription_id) SELECT tocsin.uuidv7(),
 		"fetch":    {fetchSQL, pgx.NamedArgs{"ids": ids, "limits": limits, "times": times, "afters": afters}},
 		"settle":   {settleSQL, settle},
 	} {
-		plan := explain(ctx, t, q, c.sql, c.args)
+		plan := explain(ctx, t, w, c.sql, c.args)
 		// The replicas are a handful.
 		if strings.Contains(strings.ReplaceAll(plan, "Seq Scan on replica", ""), "Seq Scan") {
 			t.Errorf("%s reads a table from end to end:\n%s", name, plan)
@@ -82,9 +82,9 @@ INSERT INTO tocsin.queue (id, event_id, subscription_id) SELECT tocsin.uuidv7(),
 	}
 }
 
-func explain(ctx context.Context, t *testing.T, q *Queue, sql string, args pgx.NamedArgs) string {
+func explain(ctx context.Context, t *testing.T, w *Worker, sql string, args pgx.NamedArgs) string {
 	t.Helper()
-	rows, err := q.hot.Query(ctx, "EXPLAIN (ANALYZE, COSTS OFF) "+sql, args)
+	rows, err := w.hot.Query(ctx, "EXPLAIN (ANALYZE, COSTS OFF) "+sql, args)
 	if err != nil {
 		t.Fatal(err)
 	}

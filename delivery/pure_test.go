@@ -64,7 +64,7 @@ func TestNextDelayBounds(t *testing.T) {
 
 func TestOpenFor(t *testing.T) {
 	t.Parallel()
-	c := BreakerConfig{Open: 10 * time.Second, MaxOpen: time.Minute}
+	c := BreakerConfig{OpenFor: 10 * time.Second, MaxOpenFor: time.Minute}
 	for n, want := range map[int]time.Duration{1: 10 * time.Second, 2: 20 * time.Second, 3: 40 * time.Second, 4: time.Minute, 500: time.Minute} {
 		if d := openFor(c, n); d != want {
 			t.Errorf("open for %v the %dth time, want %v", d, n, want)
@@ -139,7 +139,10 @@ func TestFromTarget(t *testing.T) {
 		Config: Config{
 			Schedule: []time.Duration{time.Second}, Timeout: time.Second, Jitter: -1, Rate: 2.5, Burst: 3, Concurrency: 1, Ordered: true,
 			Mode: Structured, BatchSize: 64,
-			Breaker: BreakerConfig{Failures: 10, Ratio: 0.6, Window: time.Minute, Minimum: 20, Open: 10 * time.Second, MaxOpen: 15 * time.Minute, DisableAfter: 120 * time.Hour},
+			Breaker: BreakerConfig{
+				ConsecutiveFailures: 10, FailureRatio: 0.6, Window: time.Minute, MinAttempts: 20,
+				OpenFor: 10 * time.Second, MaxOpenFor: 15 * time.Minute, DisableAfter: 120 * time.Hour,
+			},
 		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -103,7 +103,7 @@ func TestGoneDisables(t *testing.T) {
 	s := newSink(t, status(http.StatusGone))
 	sub := h.subscribe(s.URL, config(func(c *schemas.SubscriptionConfig) { c.Concurrency = 1 }))
 	announced := make(chan struct{}, 1)
-	h.run(func(o *delivery.Options) { o.Announced = func() { announced <- struct{}{} } })
+	h.run(func(o *delivery.Options) { o.Committed = func() { announced <- struct{}{} } })
 	h.publish(3, sub)
 	h.settled(sub, "dead", 1)
 	select {
@@ -111,7 +111,7 @@ func TestGoneDisables(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("nobody was told that there is an announcement")
 	}
-	if n := h.world.said("disabled"); n != 1 {
+	if n := h.rest.announcements("disabled"); n != 1 {
 		t.Errorf("announced as disabled %d times, want once", n)
 	}
 	if n := h.count(`SELECT count(*) FROM tocsin.queue`); n != 2 {
@@ -136,7 +136,7 @@ func TestRetryAfterHoldsTheSubscription(t *testing.T) {
 	if d := got[1].at.Sub(got[0].at); d < 950*time.Millisecond {
 		t.Errorf("next attempt %v after the 429, want a second", d)
 	}
-	if h.world.said("failing") != 0 {
+	if h.rest.announcements("failing") != 0 {
 		t.Error("a 429 counts as a failure")
 	}
 }
@@ -180,7 +180,7 @@ func TestRetryAfterEndsWithANewSink(t *testing.T) {
 	h.publish(2, sub)
 	h.eventually("held back", func() bool { return h.count(`SELECT count(*) FROM tocsin.lane WHERE not_before IS NOT NULL`) == 1 })
 	good := newSink(t, status(http.StatusOK))
-	h.world.change(sub, func(t *schemas.Target) { t.Subscription.Sink = good.URL })
+	h.rest.change(sub, func(t *schemas.Target) { t.Subscription.Sink = good.URL })
 	h.settled(sub, "delivered", 1)
 	h.eventually("no longer held back", func() bool { return h.count(`SELECT count(*) FROM tocsin.lane WHERE not_before IS NOT NULL`) == 0 })
 }
@@ -204,14 +204,14 @@ func TestWaitsEndWithAChangeAfterRestart(t *testing.T) {
 	h.eventually("held back", func() bool { return waiting() == 3 })
 	stop()
 	good := newSink(t, nil)
-	h.world.change(moved, func(t *schemas.Target) { t.Subscription.Sink = good.URL })
-	h.world.change(resumed, func(t *schemas.Target) { t.Subscription.State = schemas.StatePaused })
+	h.rest.change(moved, func(t *schemas.Target) { t.Subscription.Sink = good.URL })
+	h.rest.change(resumed, func(t *schemas.Target) { t.Subscription.State = schemas.StatePaused })
 	h.run()
 	h.settled(moved, "delivered", 1)
 	if n := waiting(); n != 2 {
 		t.Errorf("%d wait, want the paused one and the one that did not change", n)
 	}
-	h.world.change(resumed, func(t *schemas.Target) { t.Subscription.State = schemas.StateActive })
+	h.rest.change(resumed, func(t *schemas.Target) { t.Subscription.State = schemas.StateActive })
 	h.eventually("the resumed one is asked again", func() bool { return len(s.received()) == 4 })
 	if n := h.count(`SELECT count(*) FROM tocsin.lane WHERE subscription_id = $1 AND not_before > now() + INTERVAL '59 minutes'`, same); n != 1 {
 		t.Error("one that did not change waits no more")
@@ -329,15 +329,15 @@ func TestPauseResumeDelete(t *testing.T) {
 	if n := h.count(`SELECT count(*) FROM tocsin.queue WHERE subscription_id = $1`, sub); n != 5 {
 		t.Fatalf("%d deliveries wait for the paused subscription, want 5", n)
 	}
-	h.world.change(sub, func(t *schemas.Target) { t.Subscription.State = schemas.StateActive })
+	h.rest.change(sub, func(t *schemas.Target) { t.Subscription.State = schemas.StateActive })
 	h.settled(sub, "delivered", 5)
 
-	h.world.change(sub, func(t *schemas.Target) { t.Subscription.State = schemas.StatePaused })
+	h.rest.change(sub, func(t *schemas.Target) { t.Subscription.State = schemas.StatePaused })
 	h.eventually("the lane is given back", func() bool {
 		return h.count(`SELECT count(*) FROM tocsin.lane WHERE subscription_id = $1 AND owner IS NULL`, sub) == 1
 	})
 	h.publish(3, sub)
-	h.world.remove(sub)
+	h.rest.remove(sub)
 	h.settled(sub, "dropped", 3)
 	h.eventually("the lane is gone", func() bool {
 		return h.count(`SELECT count(*) FROM tocsin.lane WHERE subscription_id = $1`, sub) == 0
@@ -349,13 +349,13 @@ func TestEventsUnreadableForAWhile(t *testing.T) {
 	h := newHub(t)
 	s := newSink(t, nil)
 	sub := h.subscribe(s.URL)
-	h.world.failing = errors.New("the log is away")
+	h.rest.failing = errors.New("the log is away")
 	h.run()
 	h.publish(3, sub)
 	h.eventually("a replica has the lane", func() bool { return h.count(`SELECT count(*) FROM tocsin.lane WHERE owner IS NOT NULL`) == 1 })
-	h.world.mu.Lock()
-	h.world.failing = nil
-	h.world.mu.Unlock()
+	h.rest.mu.Lock()
+	h.rest.failing = nil
+	h.rest.mu.Unlock()
 	h.settled(sub, "delivered", 3)
 	if n := h.count(`SELECT count(*) FROM tocsin.attempt`); n != 3 {
 		t.Errorf("%d attempts, want 3", n)
@@ -376,7 +376,7 @@ func TestOneEventThatCannotBeRead(t *testing.T) {
 	subs := []uuid.UUID{hook(), hook(), hook(config(func(c *schemas.SubscriptionConfig) { c.Mode = schemas.ModeBatched })),
 		hook(config(func(c *schemas.SubscriptionConfig) { c.Mode, c.Ordered = schemas.ModeBatched, true }))}
 	ids := h.publish(100, subs...)
-	h.world.broken = unreadable{ids[40]: errors.New("its change is gone")}
+	h.rest.broken = unreadable{ids[40]: errors.New("its change is gone")}
 	h.run()
 	for _, sub := range subs {
 		h.settled(sub, "delivered", 99)
@@ -388,7 +388,7 @@ func TestOneEventThatCannotBeRead(t *testing.T) {
 	if n := h.count(`SELECT count(*) FROM tocsin.attempt WHERE class = 'unreadable' AND error LIKE '%its change is gone%'`); n != 3*len(subs) {
 		t.Errorf("%d attempts with the reason, want %d", n, 3*len(subs))
 	}
-	if h.world.said("failing") != 0 {
+	if h.rest.announcements("failing") != 0 {
 		t.Error("an event that can't be read counts as the target's failure")
 	}
 }
@@ -401,7 +401,7 @@ func TestEnqueueIsAtomicAndWithoutDuplicates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.queue.Enqueue(t.Context(), tx, []schemas.Owed{o, o, {EventID: [16]byte{3}, SubscriptionID: [16]byte{2}}}); err != nil {
+	if err := h.store.Enqueue(t.Context(), tx, []schemas.Owed{o, o, {EventID: [16]byte{3}, SubscriptionID: [16]byte{2}}}); err != nil {
 		t.Fatal(err)
 	}
 	if n := h.count(`SELECT count(*) FROM tocsin.queue`); n != 0 {

@@ -16,7 +16,7 @@ import (
 // ErrNotFound says that there is no such delivery (any more).
 var ErrNotFound = problem.New(problem.NotFound, "no such delivery")
 
-// Delivery is one event owed to one subscription, and what became of it.
+// Delivery is one event on its way to one subscription, and what became of it.
 type Delivery struct {
 	ID           uuid.UUID
 	Event        uuid.UUID
@@ -111,13 +111,13 @@ SELECT id, event_id, subscription_id, state, attempts, class, next_attempt_at, f
 
 // Deliveries returns up to most of the deliveries that f selects, the newest
 // first, beginning after the one named (uuid.Nil: from the start).
-func (q *Queue) Deliveries(ctx context.Context, f Filter, after uuid.UUID, most int) ([]Delivery, error) {
+func (s *Store) Deliveries(ctx context.Context, f Filter, after uuid.UUID, most int) ([]Delivery, error) {
 	args := f.args()
 	args["most"] = most
 	if hi := args["hi"].(uuid.UUID); after != uuid.Nil && string(after[:]) < string(hi[:]) {
 		args["hi"] = after
 	}
-	rows, err := q.db.Query(ctx, listPendingSQL+f.stateSQL()+listSettledSQL, args)
+	rows, err := s.db.Query(ctx, listPendingSQL+f.stateSQL()+listSettledSQL, args)
 	if err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}
@@ -147,8 +147,8 @@ SELECT id, event_id, subscription_id, state, attempts, class, NULL, finished_at,
 FROM tocsin.delivery WHERE id = @id`
 
 // Delivery returns one delivery, or [ErrNotFound].
-func (q *Queue) Delivery(ctx context.Context, id uuid.UUID) (Delivery, error) {
-	rows, err := q.db.Query(ctx, getSQL, pgx.NamedArgs{"id": id})
+func (s *Store) Delivery(ctx context.Context, id uuid.UUID) (Delivery, error) {
+	rows, err := s.db.Query(ctx, getSQL, pgx.NamedArgs{"id": id})
 	if err != nil {
 		return Delivery{}, fmt.Errorf("delivery %s: %w", id, err)
 	}
@@ -168,8 +168,8 @@ FROM tocsin.attempt WHERE delivery_id = @id ORDER BY number`
 
 // Attempts returns the attempts made at a delivery, the first one first. One
 // under way is not among them.
-func (q *Queue) Attempts(ctx context.Context, id uuid.UUID) ([]Attempt, error) {
-	rows, err := q.db.Query(ctx, attemptsSQL, pgx.NamedArgs{"id": id})
+func (s *Store) Attempts(ctx context.Context, id uuid.UUID) ([]Attempt, error) {
+	rows, err := s.db.Query(ctx, attemptsSQL, pgx.NamedArgs{"id": id})
 	if err != nil {
 		return nil, fmt.Errorf("attempts of delivery %s: %w", id, err)
 	}

@@ -31,7 +31,7 @@ func TestRecordsReplayAndDrop(t *testing.T) {
 	ctx := t.Context()
 	list := func(f delivery.Filter) []delivery.Delivery {
 		t.Helper()
-		l, err := h.queue.Deliveries(ctx, f, uuid.Nil, 100)
+		l, err := h.store.Deliveries(ctx, f, uuid.Nil, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +55,7 @@ func TestRecordsReplayAndDrop(t *testing.T) {
 	// Pages, the newest first.
 	var pages []uuid.UUID
 	for after := uuid.Nil; ; {
-		page, err := h.queue.Deliveries(ctx, delivery.Filter{}, after, 3)
+		page, err := h.store.Deliveries(ctx, delivery.Filter{}, after, 3)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,11 +72,11 @@ func TestRecordsReplayAndDrop(t *testing.T) {
 	}
 
 	dead := list(delivery.Filter{State: "dead"})
-	attempts, err := h.queue.Attempts(ctx, dead[0].ID)
+	attempts, err := h.store.Attempts(ctx, dead[0].ID)
 	if err != nil || len(attempts) != 2 || attempts[1].Number != 2 || attempts[1].Class != delivery.ClassRetry || attempts[1].Status != 500 || attempts[1].Response != "broken\n" {
 		t.Errorf("attempts %+v, error %v", attempts, err)
 	}
-	stats, err := h.queue.Stats(ctx, nil, time.Hour)
+	stats, err := h.store.Stats(ctx, nil, time.Hour)
 	if err != nil || len(stats) != 2 {
 		t.Fatalf("stats %+v, error %v", stats, err)
 	}
@@ -88,27 +88,27 @@ func TestRecordsReplayAndDrop(t *testing.T) {
 	}
 
 	// One dropped, one replayed, the rest replayed in bulk, twice.
-	if d, err := h.queue.Drop(ctx, dead[0].ID); err != nil || d.State != "dropped" {
+	if d, err := h.store.Drop(ctx, dead[0].ID); err != nil || d.State != "dropped" {
 		t.Fatalf("dropped %+v, error %v", d, err)
 	}
 	stop()
 	ok = true
-	again, err := h.queue.Replay(ctx, dead[1].ID)
+	again, err := h.store.Replay(ctx, dead[1].ID)
 	if err != nil || again.State != "pending" || again.Event != dead[1].Event || *again.ReplayOf != dead[1].ID || again.Attempts != 0 {
 		t.Fatalf("replayed %+v, error %v", again, err)
 	}
-	if same, err := h.queue.Replay(ctx, again.ID); err != nil || same.ID != again.ID {
+	if same, err := h.store.Replay(ctx, again.ID); err != nil || same.ID != again.ID {
 		t.Errorf("replaying a pending one gave %+v, error %v", same, err)
 	}
-	if n, err := h.queue.ReplayAll(ctx, delivery.Filter{State: "dead"}); err != nil || n != 2 {
+	if n, err := h.store.ReplayAll(ctx, delivery.Filter{State: "dead"}); err != nil || n != 2 {
 		t.Errorf("bulk replay: %d, error %v", n, err)
 	}
-	if n, err := h.queue.ReplayAll(ctx, delivery.Filter{State: "dead"}); err != nil || n != 0 {
+	if n, err := h.store.ReplayAll(ctx, delivery.Filter{State: "dead"}); err != nil || n != 0 {
 		t.Errorf("bulk replay again: %d, error %v", n, err)
 	}
 	count(delivery.Filter{State: "dead"}, 0)
 	count(delivery.Filter{State: "pending"}, 3)
-	if stats, err := h.queue.Stats(ctx, []uuid.UUID{sub}, time.Hour); err != nil || len(stats) != 1 || stats[0].Backlog != 3 || stats[0].Oldest <= 0 {
+	if stats, err := h.store.Stats(ctx, []uuid.UUID{sub}, time.Hour); err != nil || len(stats) != 1 || stats[0].Backlog != 3 || stats[0].Oldest <= 0 {
 		t.Errorf("stats %+v, error %v", stats, err)
 	}
 	h.run()
@@ -116,7 +116,7 @@ func TestRecordsReplayAndDrop(t *testing.T) {
 
 	// Everything to one endpoint since it began: same events, new deliveries.
 	before := len(good.received())
-	if n, err := h.queue.ReplayAll(ctx, delivery.Filter{Subscriptions: []uuid.UUID{other}, Since: begun}); err != nil || n != 4 {
+	if n, err := h.store.ReplayAll(ctx, delivery.Filter{Subscriptions: []uuid.UUID{other}, Since: begun}); err != nil || n != 4 {
 		t.Errorf("replay of an endpoint: %d, error %v", n, err)
 	}
 	h.settled(other, "delivered", 8)
@@ -125,7 +125,7 @@ func TestRecordsReplayAndDrop(t *testing.T) {
 	}
 
 	for _, err := range []error{
-		errOf(h.queue.Delivery(ctx, uuid.New())), errOf(h.queue.Replay(ctx, uuid.New())), errOf(h.queue.Drop(ctx, uuid.New())),
+		errOf(h.store.Delivery(ctx, uuid.New())), errOf(h.store.Replay(ctx, uuid.New())), errOf(h.store.Drop(ctx, uuid.New())),
 	} {
 		if !errors.Is(err, delivery.ErrNotFound) {
 			t.Errorf("unknown delivery: %v", err)
@@ -150,7 +150,7 @@ func TestDropAll(t *testing.T) {
 	h := newHub(t)
 	sub, other := h.subscribe("http://127.0.0.1:1"), h.subscribe("http://127.0.0.1:1")
 	h.publish(30, sub, other)
-	if n, err := h.queue.DropAll(t.Context(), delivery.Filter{Subscriptions: []uuid.UUID{sub}}); err != nil || n != 30 {
+	if n, err := h.store.DropAll(t.Context(), delivery.Filter{Subscriptions: []uuid.UUID{sub}}); err != nil || n != 30 {
 		t.Errorf("dropped %d, error %v", n, err)
 	}
 	if n := h.count(`SELECT count(*) FROM tocsin.queue WHERE subscription_id = $1`, other); n != 30 {
@@ -181,7 +181,7 @@ func TestPartitions(t *testing.T) {
 	// Settled before there was a partition for its day.
 	sub := h.subscribe("http://127.0.0.1:1")
 	h.publish(3, sub)
-	if _, err := h.queue.DropAll(t.Context(), delivery.Filter{}); err != nil {
+	if _, err := h.store.DropAll(t.Context(), delivery.Filter{}); err != nil {
 		t.Fatal(err)
 	}
 	if n := h.count(`SELECT count(*) FROM tocsin.delivery_default`); n != 3 {
@@ -189,7 +189,7 @@ func TestPartitions(t *testing.T) {
 	}
 	now := time.Now()
 	for range 2 {
-		if err := h.queue.Maintain(t.Context(), now); err != nil {
+		if err := h.worker.Maintain(t.Context(), now); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -202,13 +202,13 @@ func TestPartitions(t *testing.T) {
 	if p := partitions(); len(p) != 5 {
 		t.Errorf("partitions %v, want today's, three more and the default one", p)
 	}
-	if err := h.queue.Maintain(t.Context(), now.AddDate(0, 0, 29)); err != nil {
+	if err := h.worker.Maintain(t.Context(), now.AddDate(0, 0, 29)); err != nil {
 		t.Fatal(err)
 	}
 	if n := h.count(`SELECT count(*) FROM tocsin.delivery`); n != 3 {
 		t.Errorf("%d rows within retention, want 3", n)
 	}
-	if err := h.queue.Maintain(t.Context(), now.AddDate(0, 0, 32)); err != nil {
+	if err := h.worker.Maintain(t.Context(), now.AddDate(0, 0, 32)); err != nil {
 		t.Fatal(err)
 	}
 	if n := h.count(`SELECT count(*) FROM tocsin.delivery`); n != 0 {
@@ -225,7 +225,7 @@ INSERT INTO tocsin.attempt (delivery_id, number, subscription_id, at, ms, class)
 SELECT tocsin.uuidv7(), 1, $1, now() - i * INTERVAL '1 s', i, CASE WHEN i % 4 = 0 THEN 'timeout' ELSE 'delivered' END FROM generate_series(1, 1000) i`, sub); err != nil {
 		t.Fatal(err)
 	}
-	stats, err := h.queue.Stats(t.Context(), nil, time.Hour)
+	stats, err := h.store.Stats(t.Context(), nil, time.Hour)
 	if err != nil || len(stats) != 1 {
 		t.Fatalf("%+v, error %v", stats, err)
 	}
@@ -240,7 +240,7 @@ SELECT tocsin.uuidv7(), 1, $1, now() - i * INTERVAL '1 s', i, CASE WHEN i % 4 = 
 			t.Errorf("%s is %v, want about %v", name, c.got, c.want)
 		}
 	}
-	if s, err := h.queue.Stats(t.Context(), []uuid.UUID{sub}, 100*time.Second); err != nil || len(s) != 1 || s[0].Attempts < 95 || s[0].Attempts > 100 {
+	if s, err := h.store.Stats(t.Context(), []uuid.UUID{sub}, 100*time.Second); err != nil || len(s) != 1 || s[0].Attempts < 95 || s[0].Attempts > 100 {
 		t.Errorf("within 100 s: %+v, error %v", s, err)
 	}
 }

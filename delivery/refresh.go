@@ -38,13 +38,10 @@ SELECT id, event_id, subscription_id, 'dropped', attempts, class, replay_of FROM
 	forgetLaneSQL = `DELETE FROM tocsin.lane WHERE subscription_id = @id AND token = @token AND owner = @owner`
 )
 
-// idleAfter is how long a lane without work is kept, with its connections.
-const idleAfter = time.Minute
-
-// refreshes applies changes of subscriptions, gives up idle lanes and evens
-// lanes out between replicas, until ctx ends.
-func (q *Queue) refreshes(ctx, life context.Context) {
-	t := time.NewTicker(q.o.Refresh)
+// refreshes applies changes of subscriptions and evens lanes out between
+// replicas, until ctx ends.
+func (w *Worker) refreshes(ctx context.Context) {
+	t := time.NewTicker(w.o.Refresh)
 	defer t.Stop()
 	for {
 		select {
@@ -52,20 +49,20 @@ func (q *Queue) refreshes(ctx, life context.Context) {
 			return
 		case <-t.C:
 		}
-		if err := q.refresh(ctx, life); err != nil && ctx.Err() == nil {
-			q.log.WarnContext(ctx, "subscriptions not read", slog.Any("error", err))
+		if err := w.refresh(ctx); err != nil && ctx.Err() == nil {
+			w.log.WarnContext(ctx, "subscriptions not read", slog.Any("error", err))
 		}
-		if err := q.endWaits(ctx); err != nil && ctx.Err() == nil {
-			q.log.WarnContext(ctx, "waiting subscriptions not read", slog.Any("error", err))
+		if err := w.endWaits(ctx); err != nil && ctx.Err() == nil {
+			w.log.WarnContext(ctx, "waiting subscriptions not read", slog.Any("error", err))
 		}
 	}
 }
 
-func (q *Queue) refresh(ctx, life context.Context) error {
-	q.mu.Lock()
-	parked := maps.Clone(q.parked)
-	q.mu.Unlock()
-	lanes := q.owned()
+func (w *Worker) refresh(ctx context.Context) error {
+	w.mu.Lock()
+	parked := maps.Clone(w.parked)
+	w.mu.Unlock()
+	lanes := w.owned()
 	ids := slices.Collect(maps.Keys(parked))
 	for _, l := range lanes {
 		ids = append(ids, l.id)
@@ -73,39 +70,40 @@ func (q *Queue) refresh(ctx, life context.Context) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	subs, err := q.subscriptions(ctx, ids)
+	subs, err := w.subscriptions(ctx, ids)
 	if err != nil {
 		return err
 	}
 	for id, version := range parked {
 		if sub, ok := subs[id]; !ok || sub.Version != version && sub.Active {
-			q.mu.Lock()
-			delete(q.parked, id)
-			q.mu.Unlock()
-			q.wake()
+			w.mu.Lock()
+			delete(w.parked, id)
+			w.mu.Unlock()
+			w.wake()
 		}
 	}
 	for _, l := range lanes {
 		switch sub, ok := subs[l.id]; {
 		case !ok:
-			l.end(endDeleted)
+			l.post(end(endDeleted))
 		case !sub.Active:
-			q.park(sub)
-			l.end(endParked)
-		default:
-			l.reconfigure(sub)
+			w.park(sub)
+			l.post(end(endInactive))
+		case sub.Version != l.told:
+			l.told = sub.Version
+			l.post(reconfigured(sub))
 		}
 	}
-	q.even(lanes)
+	w.even()
 	return nil
 }
 
 // endWaits ends the waits of lanes that nobody has, where the subscription has
 // changed since, or is gone: it was the old one that was to be left alone.
-func (q *Queue) endWaits(ctx context.Context) error {
+func (w *Worker) endWaits(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	rows, err := q.hot.Query(ctx, waitingSQL)
+	rows, err := w.hot.Query(ctx, waitingSQL)
 	if err != nil {
 		return err
 	}
@@ -120,7 +118,7 @@ func (q *Queue) endWaits(ctx context.Context) error {
 	}); err != nil || len(versions) == 0 {
 		return err
 	}
-	subs, err := q.subscriptions(ctx, slices.Collect(maps.Keys(versions)))
+	subs, err := w.subscriptions(ctx, slices.Collect(maps.Keys(versions)))
 	if err != nil {
 		return err
 	}
@@ -136,55 +134,49 @@ func (q *Queue) endWaits(ctx context.Context) error {
 	if len(ended) == 0 {
 		return nil
 	}
-	if _, err := q.hot.Exec(ctx, endWaitSQL, pgx.NamedArgs{"ids": ended, "versions": held}); err != nil {
+	if _, err := w.hot.Exec(ctx, endWaitSQL, pgx.NamedArgs{"ids": ended, "versions": held}); err != nil {
 		return err
 	}
-	q.wake()
+	w.wake()
 	return nil
 }
 
-// even ends idle lanes, and some busy ones while this replica has more than
-// its share of them.
-func (q *Queue) even(lanes []*lane) {
-	var busy []*lane
-	for _, l := range lanes {
-		if idle := l.idleFor(); idle > idleAfter {
-			l.end(endIdle)
-		} else if idle == 0 {
-			busy = append(busy, l)
-		}
-	}
-	spare := q.surplus.Swap(0)
-	for _, l := range busy[:min(int(spare), len(busy))] {
-		l.end(endIdle)
+// even gives up lanes that the last look at the queue found too many.
+func (w *Worker) even() {
+	w.mu.Lock()
+	surplus := w.surplus
+	w.surplus = nil
+	w.mu.Unlock()
+	for _, l := range surplus {
+		l.post(end(endIdle))
 	}
 }
 
 // release gives a lane back.
-func (q *Queue) release(ctx context.Context, id, owner uuid.UUID, token int64) {
+func (w *Worker) release(ctx context.Context, id, owner uuid.UUID, token int64) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if _, err := q.hot.Exec(ctx, releaseSQL, pgx.NamedArgs{"id": id, "token": token, "owner": owner}); err != nil {
+	if _, err := w.hot.Exec(ctx, releaseSQL, pgx.NamedArgs{"id": id, "token": token, "owner": owner}); err != nil {
 		// Its next claimant waits for the lease to run out, no more.
-		q.log.WarnContext(ctx, "delivery lane not given back", slog.String("subscription", id.String()), slog.Any("error", err))
+		w.log.WarnContext(ctx, "delivery lane not given back", slog.String("subscription", id.String()), slog.Any("error", err))
 	}
 }
 
-// dropLane settles everything owed to a subscription that no longer exists as
+// dropLane settles everything pending for a subscription that no longer exists as
 // dropped, and removes its lane.
-func (q *Queue) dropLane(ctx context.Context, id, owner uuid.UUID, token int64) {
+func (w *Worker) dropLane(ctx context.Context, id, owner uuid.UUID, token int64) {
 	for {
-		tag, err := q.hot.Exec(ctx, dropLaneSQL, pgx.NamedArgs{"id": id})
+		tag, err := w.hot.Exec(ctx, dropLaneSQL, pgx.NamedArgs{"id": id})
 		if err != nil {
-			q.log.WarnContext(ctx, "deliveries of a deleted subscription not dropped", slog.String("subscription", id.String()), slog.Any("error", err))
-			q.release(ctx, id, owner, token)
+			w.log.WarnContext(ctx, "deliveries of a deleted subscription not dropped", slog.String("subscription", id.String()), slog.Any("error", err))
+			w.release(ctx, id, owner, token)
 			return
 		}
 		if tag.RowsAffected() == 0 {
 			break
 		}
 	}
-	if _, err := q.hot.Exec(ctx, forgetLaneSQL, pgx.NamedArgs{"id": id, "token": token, "owner": owner}); err != nil {
-		q.log.WarnContext(ctx, "lane of a deleted subscription not removed", slog.String("subscription", id.String()), slog.Any("error", err))
+	if _, err := w.hot.Exec(ctx, forgetLaneSQL, pgx.NamedArgs{"id": id, "token": token, "owner": owner}); err != nil {
+		w.log.WarnContext(ctx, "lane of a deleted subscription not removed", slog.String("subscription", id.String()), slog.Any("error", err))
 	}
 }

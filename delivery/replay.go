@@ -3,7 +3,6 @@ package delivery
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -15,8 +14,8 @@ const (
 UPDATE tocsin.queue SET next_attempt_at = now()
 WHERE @state IN ('', 'pending') AND ` + selectedSQL
 
-	// A chunk of settled deliveries is owed again: each (event, subscription)
-	// once, and not at all if it is owed already.
+	// A chunk of settled deliveries becomes pending again: each (event,
+	// subscription) once, and not at all if it is pending already.
 	chooseSQL = `
 WITH chosen AS (
   SELECT id, event_id, subscription_id FROM tocsin.delivery
@@ -66,12 +65,12 @@ const chunk = 5000
 // Replay makes a delivery due now: a pending one as it is; for a settled one
 // there is a new delivery of the same event, with attempts of its own. It
 // returns the delivery that is now pending, or [ErrNotFound].
-func (q *Queue) Replay(ctx context.Context, id uuid.UUID) (Delivery, error) {
-	tag, err := q.db.Exec(ctx, hastenOneSQL, pgx.NamedArgs{"id": id})
+func (s *Store) Replay(ctx context.Context, id uuid.UUID) (Delivery, error) {
+	tag, err := s.db.Exec(ctx, hastenOneSQL, pgx.NamedArgs{"id": id})
 	if err == nil && tag.RowsAffected() == 0 {
 		old := id
 		if id, err = uuid.NewV7(); err == nil {
-			tag, err = q.db.Exec(ctx, replayOneSQL, pgx.NamedArgs{"id": old, "new": id})
+			tag, err = s.db.Exec(ctx, replayOneSQL, pgx.NamedArgs{"id": old, "new": id})
 		}
 		if err == nil && tag.RowsAffected() == 0 {
 			id, err = old, ErrNotFound
@@ -80,34 +79,33 @@ func (q *Queue) Replay(ctx context.Context, id uuid.UUID) (Delivery, error) {
 	if err != nil {
 		return Delivery{}, fmt.Errorf("replay delivery %s: %w", id, err)
 	}
-	q.wake()
-	return q.Delivery(ctx, id)
+	s.wake()
+	return s.Delivery(ctx, id)
 }
 
-// ReplayAll does what [Queue.Replay] does to all that f selects and that is
+// ReplayAll does what [Store.Replay] does to all that f selects and that is
 // there now, each event once a subscription, and returns how many deliveries
 // it made due. It works in chunks: after an error, part of it is done, and it
-// can be repeated. A hint on [WakeSubject] afterwards saves the other
-// replicas' poll interval.
-func (q *Queue) ReplayAll(ctx context.Context, f Filter) (int, error) {
-	now := time.Now()
+// can be repeated.
+func (s *Store) ReplayAll(ctx context.Context, f Filter) (int, error) {
+	now := s.now()
 	if f.Until.IsZero() || f.Until.After(now) {
 		f.Until = now // not what this makes
 	}
 	args := f.args()
 	args["most"] = chunk
-	tag, err := q.db.Exec(ctx, hastenSQL, args)
+	tag, err := s.db.Exec(ctx, hastenSQL, args)
 	if err != nil {
 		return 0, fmt.Errorf("replay deliveries: %w", err)
 	}
 	total := int(tag.RowsAffected())
-	defer q.wake()
+	defer s.wake()
 	for f.State != statePending {
 		var (
 			last        *uuid.UUID
 			seen, again int
 		)
-		if err := q.db.QueryRow(ctx, chooseSQL+f.stateSQL()+replaySQL, args).Scan(&last, &seen, &again); err != nil {
+		if err := s.db.QueryRow(ctx, chooseSQL+f.stateSQL()+replaySQL, args).Scan(&last, &seen, &again); err != nil {
 			return total, fmt.Errorf("replay deliveries: %w", err)
 		}
 		total += again
@@ -122,26 +120,26 @@ func (q *Queue) ReplayAll(ctx context.Context, f Filter) (int, error) {
 // Drop settles a pending delivery or a dead letter as dropped and returns it,
 // or [ErrNotFound]. One that is delivered stays so. An attempt under way may
 // still succeed.
-func (q *Queue) Drop(ctx context.Context, id uuid.UUID) (Delivery, error) {
+func (s *Store) Drop(ctx context.Context, id uuid.UUID) (Delivery, error) {
 	args := Filter{}.args()
 	args["lo"], args["hi"], args["most"] = id, next(id), 1
 	for _, sql := range []string{dropPendingSQL, dropDeadSQL} {
-		if _, err := q.db.Exec(ctx, sql, args); err != nil {
+		if _, err := s.db.Exec(ctx, sql, args); err != nil {
 			return Delivery{}, fmt.Errorf("drop delivery %s: %w", id, err)
 		}
 	}
-	return q.Delivery(ctx, id)
+	return s.Delivery(ctx, id)
 }
 
 // DropAll drops the pending deliveries and dead letters that f selects and
 // returns how many. It works in chunks: after an error, part of it is done,
 // and it can be repeated.
-func (q *Queue) DropAll(ctx context.Context, f Filter) (int, error) {
+func (s *Store) DropAll(ctx context.Context, f Filter) (int, error) {
 	args := f.args()
 	args["most"] = chunk
 	total := 0
 	for {
-		tag, err := q.db.Exec(ctx, dropPendingSQL, args)
+		tag, err := s.db.Exec(ctx, dropPendingSQL, args)
 		if err != nil {
 			return total, fmt.Errorf("drop deliveries: %w", err)
 		}
@@ -151,7 +149,7 @@ func (q *Queue) DropAll(ctx context.Context, f Filter) (int, error) {
 		}
 	}
 	delete(args, "most")
-	tag, err := q.db.Exec(ctx, dropDeadSQL, args)
+	tag, err := s.db.Exec(ctx, dropDeadSQL, args)
 	if err != nil {
 		return total, fmt.Errorf("drop dead letters: %w", err)
 	}

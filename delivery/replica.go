@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,14 +25,57 @@ UPDATE tocsin.replica SET lease_until = clock_timestamp() + @lease * INTERVAL '1
 	leaveReplicaSQL = `DELETE FROM tocsin.replica WHERE id = @id`
 )
 
+// replica is what a worker is to the others: an id with a lease. All methods
+// are safe for concurrent use.
+type replica struct {
+	now     func() time.Time
+	started time.Time
+	lease   time.Duration
+
+	id     atomic.Value // uuid.UUID, once registered
+	leased atomic.Int64 // until when the lease holds, as time since started
+	since  atomic.Int64 // since when it has held without a gap, likewise
+}
+
+// self is the id under which this replica has its lanes.
+func (r *replica) self() uuid.UUID {
+	id, _ := r.id.Load().(uuid.UUID)
+	return id
+}
+
+// age is how long this process has been a replica.
+func (r *replica) age() time.Duration { return r.now().Sub(r.started) }
+
+// renewed says that the database renewed the lease in an exchange that was
+// begun at the given age. It returns true if the lease had run out before.
+func (r *replica) renewed(asked time.Duration) bool {
+	// A tenth of the lease covers what the two clocks may drift apart in it.
+	until := r.leased.Swap(int64(asked + r.lease - r.lease/10))
+	if until >= int64(asked) {
+		return false
+	}
+	r.since.Store(int64(asked))
+	return true
+}
+
+// mayAct says whether this replica's lease still holds.
+func (r *replica) mayAct() bool { return int64(r.age()) < r.leased.Load() }
+
+// steady says whether this replica has held its lease for a while: after a
+// database outage every lease has run out, and each replica gets time to renew
+// its own before another takes it for dead.
+func (r *replica) steady() bool {
+	return r.mayAct() && r.age() > time.Duration(r.since.Load())+r.lease/2
+}
+
 // heartbeats renews this replica's lease until ctx ends. A lane that another
 // replica has taken meanwhile is given up.
-func (q *Queue) heartbeats(ctx context.Context) {
-	t := time.NewTicker(q.o.Lease / 4)
+func (w *Worker) heartbeats(ctx context.Context) {
+	t := time.NewTicker(w.o.Lease / 4)
 	defer t.Stop()
 	for {
-		if err := q.heartbeat(ctx); err != nil && ctx.Err() == nil {
-			q.log.WarnContext(ctx, "delivery lease not renewed", slog.Any("error", err))
+		if err := w.heartbeat(ctx); err != nil && ctx.Err() == nil {
+			w.log.WarnContext(ctx, "delivery lease not renewed", slog.Any("error", err))
 		}
 		select {
 		case <-ctx.Done():
@@ -41,14 +85,14 @@ func (q *Queue) heartbeats(ctx context.Context) {
 	}
 }
 
-func (q *Queue) heartbeat(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, q.o.Lease/2)
+func (w *Worker) heartbeat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, w.o.Lease/2)
 	defer cancel()
-	asked := time.Since(q.started)
-	lanes := q.owned()
-	self := q.self()
-	args := pgx.NamedArgs{"id": self, "name": q.o.Name, "lease": q.o.Lease.Microseconds()}
-	tag, err := q.hot.Exec(ctx, renewSQL, args)
+	asked := w.replica.age()
+	lanes := w.owned()
+	self := w.replica.self()
+	args := pgx.NamedArgs{"id": self, "name": w.o.Name, "lease": w.o.Lease.Microseconds()}
+	tag, err := w.hot.Exec(ctx, renewSQL, args)
 	if err != nil {
 		return err
 	}
@@ -58,18 +102,15 @@ func (q *Queue) heartbeat(ctx context.Context) error {
 			return err
 		}
 		args["id"] = self
-		if _, err := q.hot.Exec(ctx, registerSQL, args); err != nil {
+		if _, err := w.hot.Exec(ctx, registerSQL, args); err != nil {
 			return err
 		}
-		q.id.Store(self)
+		w.replica.id.Store(self)
 	}
-	// A tenth of the lease covers what the two clocks may drift apart in it.
-	until := q.leased.Swap(int64(asked + q.o.Lease - q.o.Lease/10))
-	if until < int64(asked) {
-		q.since.Store(int64(asked))
-		q.wake()
+	if w.replica.renewed(asked) {
+		w.wake()
 	}
-	rows, err := q.hot.Query(ctx, ownedSQL, pgx.NamedArgs{"id": self})
+	rows, err := w.hot.Query(ctx, ownedSQL, pgx.NamedArgs{"id": self})
 	if err != nil {
 		return err
 	}
@@ -86,37 +127,21 @@ func (q *Queue) heartbeat(ctx context.Context) error {
 	}
 	for _, l := range lanes {
 		if token, ok := owned[l.id]; !ok || token != l.token || l.owner != self {
-			l.lose()
+			l.post(lost{})
 		}
-		l.pump()
+		l.hint()
 	}
 	return nil
 }
 
-// mayAct says whether this replica's lease still holds.
-func (q *Queue) mayAct() bool { return int64(time.Since(q.started)) < q.leased.Load() }
-
-// steady says whether this replica has held its lease for a while: after a
-// database outage every lease has run out, and each replica gets time to renew
-// its own before another takes it for dead.
-func (q *Queue) steady() bool {
-	return q.mayAct() && time.Since(q.started) > time.Duration(q.since.Load())+q.o.Lease/2
-}
-
-// self is the id under which this replica lives.
-func (q *Queue) self() uuid.UUID {
-	id, _ := q.id.Load().(uuid.UUID)
-	return id
-}
-
 // leave gives back what this replica has, so that others need not wait for
 // its lease to run out.
-func (q *Queue) leave(ctx context.Context) {
+func (w *Worker) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	for _, sql := range []string{leaveLanesSQL, leaveReplicaSQL} {
-		if _, err := q.hot.Exec(ctx, sql, pgx.NamedArgs{"id": q.self()}); err != nil {
-			q.log.WarnContext(ctx, "delivery lanes not given back", slog.Any("error", err))
+		if _, err := w.hot.Exec(ctx, sql, pgx.NamedArgs{"id": w.replica.self()}); err != nil {
+			w.log.WarnContext(ctx, "delivery lanes not given back", slog.Any("error", err))
 			return
 		}
 	}

@@ -23,7 +23,7 @@ const (
 )
 
 // settleSQL writes down the outcomes of attempts. Only what this replica still
-// owns counts: its row is locked against its burial, without which no lane of
+// owns counts: its row is locked against its removal, without which no lane of
 // its goes to another. An outcome whose delivery is no longer in the queue is
 // ignored.
 const settleSQL = `
@@ -73,14 +73,14 @@ type settlement struct {
 
 // settler writes outcomes of all lanes, many in one statement.
 type settler struct {
-	q      *Queue
+	w      *Worker
 	signal chan struct{}
 
 	mu      sync.Mutex
 	waiting []settlement
 }
 
-func newSettler(q *Queue) *settler { return &settler{q: q, signal: make(chan struct{}, 1)} }
+func newSettler(w *Worker) *settler { return &settler{w: w, signal: make(chan struct{}, 1)} }
 
 const (
 	// settleWindow is how long outcomes gather; maxSettle how many at most go
@@ -140,9 +140,9 @@ func (s *settler) run(ctx context.Context) {
 // settle writes outcomes, for as long as it takes: an outcome that is lost is
 // a duplicate.
 func (s *settler) settle(ctx context.Context, some []settlement) {
-	begun := time.Now()
-	// A replica that was buried has a new name, and nothing under the old one.
-	owner := s.q.self()
+	begun := s.w.now()
+	// A replica whose lease ran out has a new id, and nothing under the old one.
+	owner := s.w.replica.self()
 	var held map[uuid.UUID]int64
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		var err error
@@ -152,7 +152,7 @@ func (s *settler) settle(ctx context.Context, some []settlement) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.q.log.WarnContext(ctx, "outcomes of deliveries not written", slog.Int("outcomes", len(some)), slog.Any("error", err))
+		s.w.log.WarnContext(ctx, "outcomes of deliveries not written", slog.Int("outcomes", len(some)), slog.Any("error", err))
 		if unfit(err) {
 			if len(some) > 1 {
 				// One of them is to blame: the others must not wait for it.
@@ -168,16 +168,16 @@ func (s *settler) settle(ctx context.Context, some []settlement) {
 		case <-time.After(wait):
 		}
 	}
-	s.q.metrics.settled(len(some), time.Since(begun))
+	s.w.metrics.settled(len(some), s.w.now().Sub(begun))
 	byLane := map[*lane][]uuid.UUID{}
 	for _, o := range some {
 		byLane[o.lane] = append(byLane[o.lane], o.id)
 	}
 	for l, ids := range byLane {
 		if token, ok := held[l.id]; !ok || token != l.token || l.owner != owner {
-			l.lose()
+			l.post(lost{})
 		}
-		l.settled(ids)
+		l.post(settled(ids))
 	}
 }
 
@@ -193,7 +193,7 @@ func (s *settler) write(ctx context.Context, owner uuid.UUID, some []settlement)
 	args["owner"] = owner
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	rows, err := s.q.hot.Query(ctx, settleSQL, args)
+	rows, err := s.w.hot.Query(ctx, settleSQL, args)
 	if err != nil {
 		return nil, err
 	}

@@ -29,12 +29,12 @@ SELECT tocsin.uuidv7(), gen_random_uuid(), $1, now() - i * INTERVAL '1 ms' FROM 
 		t.Fatal(err)
 	}
 	id := uuid.New()
-	h.world.events[id] = testEvent(id, 0)
+	h.rest.events[id] = testEvent(id, 0)
 	if _, err := h.pool.Exec(t.Context(), `UPDATE tocsin.queue SET event_id = $1`, id); err != nil {
 		t.Fatal(err)
 	}
 	h.run()
-	h.eventually("the breaker has opened", func() bool { return h.world.said("failing") == 1 })
+	h.eventually("the breaker has opened", func() bool { return h.rest.announcements("failing") == 1 })
 	h.publish(500, sub)
 	h.settled(sub, "delivered", 500)
 	if n := h.count(`SELECT count(*) FROM tocsin.attempt WHERE subscription_id = $1`, dead); n != 1 {
@@ -116,9 +116,9 @@ func TestMissingEvents(t *testing.T) {
 	s := newSink(t, nil)
 	sub := h.subscribe(s.URL)
 	ids := h.publish(10, sub)
-	h.world.mu.Lock()
-	delete(h.world.events, ids[3])
-	h.world.mu.Unlock()
+	h.rest.mu.Lock()
+	delete(h.rest.events, ids[3])
+	h.rest.mu.Unlock()
 	h.run()
 	h.settled(sub, "delivered", 9)
 	h.settled(sub, "dropped", 1)
@@ -158,14 +158,14 @@ func TestLateCommit(t *testing.T) {
 	sub := h.subscribe(s.URL)
 	h.run()
 	late := uuid.Must(uuid.NewV7())
-	h.world.mu.Lock()
-	h.world.events[late] = testEvent(late, 0)
-	h.world.mu.Unlock()
+	h.rest.mu.Lock()
+	h.rest.events[late] = testEvent(late, 0)
+	h.rest.mu.Unlock()
 	tx, err := h.pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.queue.Enqueue(t.Context(), tx, []schemas.Owed{{EventID: late, SubscriptionID: sub}}); err != nil {
+	if err := h.store.Enqueue(t.Context(), tx, []schemas.Owed{{EventID: late, SubscriptionID: sub}}); err != nil {
 		t.Fatal(err)
 	}
 	h.publish(300, sub)

@@ -79,32 +79,32 @@ ORDER BY s.id`
 const oldestTried = 30 * 24 * time.Hour
 
 // Stats returns how subscriptions fare, attempts of the last window
-// considered. subs, unless nil, are the only ones; one that was never owed
-// anything is left out.
-func (q *Queue) Stats(ctx context.Context, subs []uuid.UUID, window time.Duration) ([]Stats, error) {
-	now := time.Now()
-	rows, err := q.db.Query(ctx, statsSQL, pgx.NamedArgs{
+// considered. subs, unless nil, are the only ones; one that never had
+// a delivery is left out.
+func (s *Store) Stats(ctx context.Context, subs []uuid.UUID, window time.Duration) ([]Stats, error) {
+	now := s.now()
+	rows, err := s.db.Query(ctx, statsSQL, pgx.NamedArgs{
 		"subs": subs, "window": window.Microseconds(), "lo": floor(now.Add(-window - oldestTried)),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("delivery statistics: %w", err)
 	}
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s Stats, err error) {
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (st Stats, err error) {
 		var (
 			oldest *uuid.UUID
 			steps  []int32
 		)
-		err = row.Scan(&s.Subscription, &s.Backlog, &oldest, &s.Dead, &s.Breaker, &s.OpenUntil, &s.FailingSince, &s.Reason,
-			&s.Attempts, &s.Succeeded, &steps, &s.LastSuccess)
+		err = row.Scan(&st.Subscription, &st.Backlog, &oldest, &st.Dead, &st.Breaker, &st.OpenUntil, &st.FailingSince, &st.Reason,
+			&st.Attempts, &st.Succeeded, &steps, &st.LastSuccess)
 		if oldest != nil {
-			s.Oldest = max(now.Sub(moment(*oldest)), 0)
+			st.Oldest = max(now.Sub(moment(*oldest)), 0)
 		}
-		for i, p := range []*time.Duration{&s.P50, &s.P95, &s.P99} {
+		for i, p := range []*time.Duration{&st.P50, &st.P95, &st.P99} {
 			if i < len(steps) {
 				*p = time.Duration(math.Exp(float64(steps[i])/20) * float64(time.Millisecond))
 			}
 		}
-		return s, err
+		return st, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("delivery statistics: %w", err)

@@ -33,8 +33,8 @@ type Subscription struct {
 	Owner string
 	// Version changes with every change of the subscription, state included.
 	Version int64
-	// Active is false while the subscription is paused or disabled: what it
-	// is owed waits.
+	// Active is false while the subscription is paused or disabled: what is
+	// pending for it waits.
 	Active   bool
 	Protocol string
 	Sink     string
@@ -129,19 +129,20 @@ type Config struct {
 	Handshake bool
 }
 
-// BreakerConfig is when a subscription's breaker opens and for how long.
+// BreakerConfig is when a subscription's breaker opens and for how long. Its
+// fields are called as in the API and in the configuration file.
 type BreakerConfig struct {
-	// Failures in a row that open it; 10.
-	Failures int
-	// Ratio of failures among the attempts of the last Window that opens it,
-	// once there were Minimum of them; 0.6, 1 min and 20.
-	Ratio   float64
-	Window  time.Duration
-	Minimum int
-	// Open is how long it stays open the first time; every failed probe
-	// doubles that, up to MaxOpen; 10 s and 15 min.
-	Open    time.Duration
-	MaxOpen time.Duration
+	// ConsecutiveFailures open it; 10.
+	ConsecutiveFailures int
+	// FailureRatio among the attempts of the last Window opens it, once there
+	// were MinAttempts of them; 0.6, 1 min and 20.
+	FailureRatio float64
+	Window       time.Duration
+	MinAttempts  int
+	// OpenFor is how long it stays open the first time; every failed probe
+	// doubles that, up to MaxOpenFor; 10 s and 15 min.
+	OpenFor    time.Duration
+	MaxOpenFor time.Duration
 	// DisableAfter is how long a subscription may do nothing but fail before
 	// it is disabled; 5 days. Negative means never.
 	DisableAfter time.Duration
@@ -151,7 +152,7 @@ type BreakerConfig struct {
 type Subscriptions interface {
 	// Targets returns those of ids that exist, as they are now, credentials in
 	// clear. It is asked every second or two about all that have work, in one
-	// call. What a subscription that does not exist was owed is dropped.
+	// call. What is pending for one that does not exist is dropped.
 	Targets(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]schemas.Target, error)
 }
 

@@ -24,8 +24,7 @@ const statsWindow = 24 * time.Hour
 type deliveries struct {
 	subs   *subscription.Store
 	events *eventlog.Log
-	queue  *delivery.Queue
-	wake   func() // tells the replicas that something is due
+	queue  *delivery.Store
 }
 
 func (s deliveries) List(ctx context.Context, q v1.DeliveryQuery) (v1.Page[v1.Delivery], error) {
@@ -161,7 +160,6 @@ func (s deliveries) with(ctx context.Context, owner, id string, do func(delivery
 	if d, err = do(d); err != nil {
 		return v1.Delivery{}, deliveryError(err)
 	}
-	s.wake()
 	return s.one(ctx, d)
 }
 
@@ -197,7 +195,6 @@ func (s deliveries) ReplayMany(ctx context.Context, q v1.DeliveryQuery) (int, er
 	if err != nil {
 		return 0, err
 	}
-	defer s.wake()
 	return s.queue.ReplayAll(ctx, f)
 }
 

@@ -31,15 +31,13 @@ type Roles struct {
 	Events        *eventlog.Log
 	Notifier      *notifier.Notifier
 	Subscriptions *subscription.Store
-	Delivery      *delivery.Queue
+	Delivery      *delivery.Store
 	Tokens        *access.Store
-	// WakeDelivery tells all replicas that a delivery is due now.
-	WakeDelivery func()
 }
 
 // Services are the roles as the API sees them.
 func Services(r Roles) httpapi.Services {
-	sent := deliveries{r.Subscriptions, r.Events, r.Delivery, r.WakeDelivery}
+	sent := deliveries{r.Subscriptions, r.Events, r.Delivery}
 	return httpapi.Services{
 		Images: images{r.Indexer, r.Matcher}, Blobs: blobStore{r.Uploads}, Reports: reports{r.Indexer, r.Matcher}, Jobs: jobQueue{r.Jobs},
 		Updaters: updaters{r.Updater}, Events: events{r.Events, r.Notifier}, Subscriptions: subscriptions{r.Subscriptions, r.Notifier},

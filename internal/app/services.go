@@ -45,7 +45,8 @@ type services struct {
 	announcer     *notifier.Announcer
 	events        *eventlog.Log
 	notifier      *notifier.Notifier
-	delivery      *delivery.Queue
+	queue         *delivery.Store
+	delivery      *delivery.Worker
 	tokens        *access.Store
 	api           http.Handler
 }
@@ -59,7 +60,10 @@ func (s *services) run(role string) func(context.Context) error {
 }
 
 func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*services, error) {
-	s := &services{tokens: access.NewStore(pool)}
+	s := &services{
+		tokens: access.NewStore(pool),
+		queue:  delivery.NewStore(pool, delivery.StoreOptions{Wake: func() { b.Wake(delivery.WakeSubject) }}),
+	}
 	keyring, err := a.keyring()
 	if err != nil {
 		return nil, err
@@ -143,7 +147,7 @@ func (a *App) newAnnouncer(s *services, pool *pgxpool.Pool, b *bus.Bus, keyring 
 	}
 	s.announcer, err = notifier.NewAnnouncer(notifier.AnnouncerOptions{
 		Events: writer, Subscriptions: s.subscriptions, Waker: b, Logger: log, Registerer: a.registry,
-		Enqueuer: delivery.New(pool, delivery.Options{Logger: a.log}), // enqueues only; the role is made later
+		Enqueuer: s.queue,
 	})
 	return err
 }
@@ -223,18 +227,19 @@ func UpdaterConfig(c config.Config) updater.Config {
 	}
 }
 
-func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, s *services) *delivery.Queue {
+func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, s *services) *delivery.Worker {
 	c := a.config.Delivery
-	return delivery.New(pool, delivery.Options{
-		Subscriptions: s.subscriptions, Events: s.events, Announcer: s.announcer, Announced: s.announcer.Committed, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
+	return delivery.NewWorker(pool, delivery.Options{
+		Subscriptions: s.subscriptions, Events: s.events, Announcer: s.announcer, Committed: s.announcer.Committed, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
 		Openers: protocols.Openers(delivery.Environment{
 			Dial: a.deliveryGuard().DialContext, UserAgent: a.userAgent(), ClairCallback: a.publicURL() + "/notifier/api/v1/notification/",
 		}),
-		Defaults: delivery.Config{
+		Config: delivery.Config{
 			Schedule: config.Durations(c.Schedule), Jitter: jitter(c.Jitter), Timeout: c.Timeout.Std(), Rate: c.Rate, Concurrency: c.Concurrency,
 			Breaker: delivery.BreakerConfig{
-				Failures: c.Breaker.Failures, Ratio: c.Breaker.Ratio, Window: c.Breaker.Window.Std(), Minimum: c.Breaker.Minimum,
-				Open: c.Breaker.Open.Std(), MaxOpen: c.Breaker.MaxOpen.Std(), DisableAfter: c.Breaker.DisableAfter.Std(),
+				ConsecutiveFailures: c.Breaker.ConsecutiveFailures, FailureRatio: c.Breaker.FailureRatio, Window: c.Breaker.Window.Std(),
+				MinAttempts: c.Breaker.MinAttempts, OpenFor: c.Breaker.OpenFor.Std(), MaxOpenFor: c.Breaker.MaxOpenFor.Std(),
+				DisableAfter: c.Breaker.DisableAfter.Std(),
 			},
 		},
 		Retention: c.Retention.Std(), CacheBytes: int(c.CacheSize), Drain: c.Drain.Std(), Conns: c.Conns,
@@ -267,8 +272,7 @@ func (a *App) newAPI(b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.
 	return httpapi.New(httpapi.Options{
 		Services: api.Services(api.Roles{
 			Indexer: s.indexer, Uploads: uploads, Jobs: queue, Matcher: s.matcher, Updater: s.updater, Events: s.events,
-			Notifier: s.notifier, Subscriptions: s.subscriptions, Delivery: s.delivery, Tokens: s.tokens,
-			WakeDelivery: func() { b.Wake(delivery.WakeSubject) },
+			Notifier: s.notifier, Subscriptions: s.subscriptions, Delivery: s.queue, Tokens: s.tokens,
 		}),
 		Gate: gate,
 		Clair: clair.New(clair.Options{

@@ -38,7 +38,7 @@ func newEngine(ctx context.Context, pool *pgxpool.Pool) (*matcher.Engine, *subsc
 		return nil, nil, err
 	}
 	announcer, err := notifier.NewAnnouncer(notifier.AnnouncerOptions{
-		Events: writer, Subscriptions: subs, Enqueuer: delivery.New(pool, delivery.Options{Logger: quiet}), Logger: quiet,
+		Events: writer, Subscriptions: subs, Enqueuer: delivery.NewStore(pool, delivery.StoreOptions{}), Logger: quiet,
 	})
 	if err != nil {
 		return nil, nil, err

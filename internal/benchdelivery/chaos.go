@@ -77,7 +77,7 @@ func (b *bench) chaos(ctx context.Context, length time.Duration, cluster *postgr
 	if err != nil {
 		return err
 	}
-	b.queue = delivery.New(b.pool, delivery.Options{Logger: log})
+	b.queue = delivery.NewStore(b.pool, delivery.StoreOptions{})
 	replicas := make([]*replica, chaosReplicas)
 	for i := range replicas {
 		replicas[i] = &replica{env: string(env)}

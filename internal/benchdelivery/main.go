@@ -94,7 +94,7 @@ type bench struct {
 	bus   *bus.Bus
 	sinks *sinkProcess
 	world *world
-	queue *delivery.Queue
+	queue *delivery.Store
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -151,13 +151,14 @@ func run(ctx context.Context, o options) (err error) {
 }
 
 func (b *bench) measure(ctx context.Context, log *slog.Logger) error {
-	b.queue = delivery.New(b.pool, delivery.Options{
+	b.queue = delivery.NewStore(b.pool, delivery.StoreOptions{})
+	worker := delivery.NewWorker(b.pool, delivery.Options{
 		Subscriptions: b.world, Events: b.world, Announcer: b.world, Waker: b.bus, Logger: log, Drain: time.Second,
 		Openers: map[string]delivery.Opener{schemas.ProtocolHTTP: webhook.New(webhook.Options{Dial: new(net.Dialer).DialContext})},
 	})
 	qctx, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	go func() { ended <- b.queue.Run(qctx) }()
+	go func() { ended <- worker.Run(qctx) }()
 	defer func() {
 		stop()
 		<-ended

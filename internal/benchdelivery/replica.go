@@ -49,7 +49,7 @@ func runReplica(ctx context.Context, text string) error {
 		w.add(id, sink)
 	}
 	dial := new(net.Dialer).DialContext
-	return delivery.New(pool, delivery.Options{
+	return delivery.NewWorker(pool, delivery.Options{
 		Subscriptions: w, Events: w, Announcer: w, Waker: b, Logger: log,
 		Openers: map[string]delivery.Opener{
 			schemas.ProtocolHTTP: webhook.New(webhook.Options{Dial: dial}),

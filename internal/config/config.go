@@ -162,13 +162,13 @@ type Delivery struct {
 
 // Breaker says when a target is left alone.
 type Breaker struct {
-	Failures     int      `yaml:"failures" doc:"Failures in a row that open a breaker."`
-	Ratio        float64  `yaml:"ratio" doc:"Share of failures within the window that opens it, 0 to 1."`
-	Window       Duration `yaml:"window" doc:"The time the ratio looks back."`
-	Minimum      int      `yaml:"minimum" doc:"Attempts within the window before the ratio counts."`
-	Open         Duration `yaml:"open" doc:"How long it stays open the first time; every failed probe doubles it."`
-	MaxOpen      Duration `yaml:"max_open" doc:"Longest it stays open before a probe."`
-	DisableAfter Duration `yaml:"disable_after" doc:"Time of nothing but failure after which the subscription is disabled; negative for never."`
+	ConsecutiveFailures int      `yaml:"consecutive_failures" doc:"Failures in a row that open a breaker."`
+	FailureRatio        float64  `yaml:"failure_ratio" doc:"Share of failures within the window that opens it, 0 to 1."`
+	Window              Duration `yaml:"window" doc:"The time the ratio looks back."`
+	MinAttempts         int      `yaml:"min_attempts" doc:"Attempts within the window before the ratio counts."`
+	OpenFor             Duration `yaml:"open_for" doc:"How long it stays open the first time; every failed probe doubles it."`
+	MaxOpenFor          Duration `yaml:"max_open_for" doc:"Longest it stays open before a probe."`
+	DisableAfter        Duration `yaml:"disable_after" doc:"Time of nothing but failure after which the subscription is disabled; negative for never."`
 }
 
 // Auth says who may use the API beside the holders of Tocsin's tokens.
@@ -231,8 +231,8 @@ func Default() Config {
 			},
 			Jitter: 0.2, Timeout: Duration(15 * time.Second), Concurrency: 16,
 			Breaker: Breaker{
-				Failures: 10, Ratio: 0.6, Window: Duration(time.Minute), Minimum: 20,
-				Open: Duration(10 * time.Second), MaxOpen: Duration(15 * time.Minute), DisableAfter: days(5),
+				ConsecutiveFailures: 10, FailureRatio: 0.6, Window: Duration(time.Minute), MinAttempts: 20,
+				OpenFor: Duration(10 * time.Second), MaxOpenFor: Duration(15 * time.Minute), DisableAfter: days(5),
 			},
 			Retention: days(30), Drain: Duration(10 * time.Second), CacheSize: 64 << 20, Conns: 6,
 		},

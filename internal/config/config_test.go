@@ -131,7 +131,7 @@ func TestEnvironment(t *testing.T) {
 	}
 	c := load(t, "listen: 127.0.0.1:1\nlog: {level: warn}\ndelivery: {jitter: 0.5}\n",
 		"TOCSIN_LISTEN=127.0.0.1:2", "TOCSIN_DATABASE_URL_FILE="+secret, "TOCSIN_ROLES=indexer, matcher",
-		"TOCSIN_DELIVERY_ALLOW_NETWORKS=127.0.0.0/8,10.0.0.0/8", "TOCSIN_DELIVERY_BREAKER_OPEN=3s", "TOCSIN_DELIVERY_RATE=2.5",
+		"TOCSIN_DELIVERY_ALLOW_NETWORKS=127.0.0.0/8,10.0.0.0/8", "TOCSIN_DELIVERY_BREAKER_OPEN_FOR=3s", "TOCSIN_DELIVERY_RATE=2.5",
 		"TOCSIN_INDEXER_MAX_LAYER_SIZE=64MiB", "TOCSIN_INDEXER_CONCURRENCY=9", "TOCSIN_UPDATERS_ACCEPT_EMPTY=true",
 		"TOCSIN_UPDATERS_CONFIG={osv: {url: 'http://x/'}}", "TOCSIN_UPDATERS_SCHEDULES=osv: '@every 1h'",
 		"TOCSIN_AUTH_PSK_KEY=a2V5", "TOCSIN_LOG_LEVEL=", "TOCSIN_TOKEN=not-ours", "PATH=/bin")
@@ -141,7 +141,7 @@ func TestEnvironment(t *testing.T) {
 		"file of a secret":      c.Database.URL.Reveal() == "postgres://u:p@db/fromfile",
 		"list":                  slices.Equal(c.Roles, []string{"indexer", "matcher"}),
 		"list of networks":      len(c.Delivery.AllowNetworks) == 2,
-		"nested duration":       c.Delivery.Breaker.Open.Std() == 3*time.Second,
+		"nested duration":       c.Delivery.Breaker.OpenFor.Std() == 3*time.Second,
 		"number":                c.Delivery.Rate == 2.5 && c.Delivery.Jitter == 0.5,
 		"size":                  c.Indexer.MaxLayerSize == 64<<20,
 		"integer":               c.Indexer.Concurrency == 9,
@@ -209,8 +209,8 @@ func TestValidate(t *testing.T) {
 		{"delivery: {schedule: [0s]}", "delivery.schedule: "},
 		{"delivery: {rate: -1}", "delivery.rate: "},
 		{"delivery: {retention: 91d}", "delivery.retention: "},
-		{"delivery: {breaker: {ratio: 2}}", "delivery.breaker.ratio: "},
-		{"delivery: {breaker: {max_open: 1s}}", "delivery.breaker.max_open: "},
+		{"delivery: {breaker: {failure_ratio: 2}}", "delivery.breaker.failure_ratio: "},
+		{"delivery: {breaker: {max_open_for: 1s}}", "delivery.breaker.max_open_for: "},
 		{"auth: {psk: {key: '%%%'}}", "auth.psk.key: "},
 		{"auth: {psk: {key: a2V5}}", "auth.psk.key: "},
 		{"secrets: {keys: [a2V5]}", "secrets.keys[0]: "},

@@ -160,13 +160,13 @@ func (c *Config) validateDelivery(p *problems) {
 	p.size("delivery.cache_size", d.CacheSize, 1<<20)
 	p.least("delivery.conns", d.Conns, 1)
 	b := d.Breaker
-	p.least("delivery.breaker.failures", b.Failures, 1)
-	p.share("delivery.breaker.ratio", b.Ratio)
+	p.least("delivery.breaker.consecutive_failures", b.ConsecutiveFailures, 1)
+	p.share("delivery.breaker.failure_ratio", b.FailureRatio)
 	p.positive("delivery.breaker.window", b.Window)
-	p.least("delivery.breaker.minimum", b.Minimum, 1)
-	p.positive("delivery.breaker.open", b.Open)
-	if b.MaxOpen < b.Open {
-		p.add("delivery.breaker.max_open", "is less than delivery.breaker.open")
+	p.least("delivery.breaker.min_attempts", b.MinAttempts, 1)
+	p.positive("delivery.breaker.open_for", b.OpenFor)
+	if b.MaxOpenFor < b.OpenFor {
+		p.add("delivery.breaker.max_open_for", "is less than delivery.breaker.open_for")
 	}
 	if c.Notifier.Retention < d.Retention {
 		p.add("delivery.retention", "is longer than notifier.retention: a delivery needs its event")
