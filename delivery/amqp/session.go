@@ -28,9 +28,12 @@ type session struct {
 	// return, if any, is already in.
 	returns  chan amqp091.Return
 	closed   chan *amqp091.Error
-	blocks   chan amqp091.Blocking
-	isBlock  atomic.Bool
 	sequence atomic.Uint64
+	// unanswered counts the messages whose outcome the broker has not told.
+	// What failed stays counted: when the channel closes, one of several
+	// unanswered messages is to blame, and nobody knows which.
+	unanswered atomic.Int64
+	alarm      alarm
 
 	mu       sync.Mutex
 	returned map[string]amqp091.Return // by correlation id
@@ -126,63 +129,57 @@ func (t *target) open(raw net.Conn, conn *amqp091.Connection) (*session, error) 
 		net: raw, conn: conn, channel: channel, returned: map[string]amqp091.Return{},
 		returns: channel.NotifyReturn(make(chan amqp091.Return, 2*t.inFlight)),
 		closed:  channel.NotifyClose(make(chan *amqp091.Error, 1)),
-		blocks:  conn.NotifyBlocked(make(chan amqp091.Blocking, 16)),
 	}
 	if err := channel.Confirm(false); err != nil {
 		return nil, fmt.Errorf("confirm mode: %w", err)
 	}
+	// It ends with the connection, which closes the channel of notices.
+	go s.alarm.watch(conn.NotifyBlocked(make(chan amqp091.Blocking, 16)))
 	return s, nil
 }
 
 func (s *session) close() { s.net.Close() }
 
-// blocked reports whether the broker has told publishers to wait.
-func (s *session) blocked() bool {
-	for {
-		select {
-		case b, ok := <-s.blocks:
-			if !ok {
-				return false
-			}
-			s.isBlock.Store(b.Active)
-		default:
-			return s.isBlock.Load()
-		}
-	}
-}
-
 // publish sends one message and waits for its confirm. broken says that the
-// session can't be used any more.
-func (s *session) publish(ctx context.Context, exchange, key string, p amqp091.Publishing) (out delivery.Outcome, broken bool) {
+// session can't be used any more; shared, that it broke with other messages
+// unanswered, so that the outcome says nothing about this one.
+func (s *session) publish(ctx context.Context, exchange, key string, p amqp091.Publishing) (out delivery.Outcome, broken, shared bool) {
 	p.CorrelationId = strconv.FormatUint(s.sequence.Add(1), 10)
+	others := s.unanswered.Add(1) > 1
 	// A write to a broker that has stopped reading hangs until its connection
 	// is closed.
 	stop := context.AfterFunc(ctx, s.close)
 	confirm, err := s.channel.PublishWithDeferredConfirmWithContext(ctx, exchange, key, true, false, p)
 	inTime := stop()
-	if err != nil {
-		return s.failure(ctx, err), true
+	if err != nil || !inTime {
+		out, ofBroker := s.failure(ctx, err)
+		return out, true, ofBroker && (others || s.unanswered.Load() > 1)
 	}
-	if !inTime {
-		return delivery.Failure(context.Cause(ctx)), true
+	select {
+	case <-confirm.Done():
+	case <-s.alarm.on():
+		// The broker has stopped reading: it may take the message later, on this
+		// connection. A new connection would only hand it over once more.
+		return throttled(), false, false
+	case <-ctx.Done():
+		return delivery.Failure(fmt.Errorf("no confirm: %w", context.Cause(ctx))), true, false
 	}
-	acked, err := confirm.WaitContext(ctx)
-	if err != nil {
-		return delivery.Failure(fmt.Errorf("no confirm: %w", context.Cause(ctx))), true
+	acked := confirm.Acked()
+	if !acked && s.channel.IsClosed() {
+		out, ofBroker := s.failure(ctx, amqp091.ErrClosed)
+		return out, true, ofBroker && (others || s.unanswered.Load() > 1)
 	}
+	s.unanswered.Add(-1)
 	if r, ok := s.takeReturn(p.CorrelationId); ok {
 		return delivery.Outcome{
 			Class: delivery.ClassUnroutable, Status: int(r.ReplyCode), Response: r.ReplyText,
 			Err: fmt.Errorf("no queue for exchange %q and routing key %q: %s", exchange, key, r.ReplyText),
-		}, false
+		}, false, false
 	}
 	if acked {
-		return delivery.Delivered(0), false
+		return delivery.Delivered(0), false, false
 	}
-	if s.channel.IsClosed() {
-		return s.failure(ctx, amqp091.ErrClosed), true
-	}
-	return delivery.Outcome{Class: delivery.ClassRetry, Err: errors.New("the broker refused the message (nack), as a full queue does")}, false
+	return delivery.Outcome{Class: delivery.ClassRetry, Err: errors.New("the broker refused the message (nack), as a full queue does")}, false, false
 }
 
 // takeReturn moves what was returned so far into the map and takes out the
@@ -206,25 +203,39 @@ func (s *session) takeReturn(correlation string) (amqp091.Return, bool) {
 	return r, ok
 }
 
-// failure is the outcome of a channel that closed under a message. A broker
-// that closes it with PRECONDITION_FAILED or the like means this message.
-func (s *session) failure(ctx context.Context, err error) delivery.Outcome {
-	if ctx.Err() != nil {
-		return delivery.Failure(context.Cause(ctx))
-	}
+// reasonWait is how long the library may take to tell why a channel closed once
+// the channel is known to be closed.
+const reasonWait = time.Second
+
+// closeReason is why the broker closed the channel; nil if the connection broke
+// without a word.
+func (s *session) closeReason() *amqp091.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.reason == nil {
 		select {
 		case s.reason = <-s.closed:
-		default:
+		case <-time.After(reasonWait):
 		}
 	}
-	if s.reason == nil {
-		return delivery.Failure(fmt.Errorf("the connection broke: %w", err))
+	return s.reason
+}
+
+// failure is the outcome of a channel that closed under a message. ofBroker
+// says that the broker closed it because of a message.
+func (s *session) failure(ctx context.Context, err error) (out delivery.Outcome, ofBroker bool) {
+	if ctx.Err() != nil {
+		if s.alarm.isOn() {
+			return throttled(), false
+		}
+		return delivery.Failure(context.Cause(ctx)), false
 	}
-	out := delivery.Outcome{Class: delivery.ClassConnect, Status: s.reason.Code, Response: s.reason.Reason, Err: s.reason}
-	switch s.reason.Code {
+	reason := s.closeReason()
+	if reason == nil {
+		return delivery.Failure(fmt.Errorf("the connection broke: %w", err)), false
+	}
+	out = delivery.Outcome{Class: delivery.ClassConnect, Status: reason.Code, Response: reason.Reason, Err: reason}
+	switch reason.Code {
 	case amqp091.PreconditionFailed, amqp091.ContentTooLarge:
 		out.Class = delivery.ClassRejected
 	case amqp091.NotFound:
@@ -232,5 +243,5 @@ func (s *session) failure(ctx context.Context, err error) delivery.Outcome {
 	case amqp091.AccessRefused:
 		out.Class = delivery.ClassAuth
 	}
-	return out
+	return out, out.Class != delivery.ClassConnect
 }

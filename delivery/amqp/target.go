@@ -3,7 +3,7 @@ package amqp
 import (
 	"context"
 	"crypto/tls"
-	"errors"
+	"fmt"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
@@ -36,6 +36,8 @@ func (o Opener) Open(_ context.Context, sub delivery.Subscription) (delivery.Tar
 		inFlight: max(config.Concurrency, config.BatchSize, 1),
 	}
 	t.link = broker.NewLink(addresses, t.connect, (*session).close)
+	t.solo = broker.NewLink(addresses, t.connect, (*session).close)
+	t.alone = make(chan struct{}, 1)
 	return t, nil
 }
 
@@ -47,27 +49,64 @@ type target struct {
 	binary   bool
 	inFlight int
 	link     *broker.Link[*session]
+	// solo is a connection for one message at a time: those whose channel was
+	// closed under several. alone is taken by who uses it.
+	solo  *broker.Link[*session]
+	alone chan struct{}
 }
 
 // Deliver implements [delivery.Target].
 func (t *target) Deliver(ctx context.Context, batch []delivery.Message) delivery.Outcome {
-	s, gen, err := t.link.Get(ctx)
-	if err != nil {
-		return delivery.Failure(err)
-	}
-	if s.blocked() {
-		return delivery.Outcome{Class: delivery.ClassThrottled, Err: errors.New("the broker has blocked publishers: it is short of memory or disk")}
-	}
 	for _, m := range batch {
-		out, broken := s.publish(ctx, t.settings.Exchange, t.key.Expand(m.Event, broker.Word), t.publishing(m))
-		if broken {
-			t.link.Drop(gen)
-		}
-		if out.Class != delivery.ClassDelivered {
+		if out := t.deliver(ctx, m); out.Class != delivery.ClassDelivered {
 			return out
 		}
 	}
 	return delivery.Delivered(0)
+}
+
+// deliver publishes one message. A broker closes the whole channel for one bad
+// message, such as one over its size limit, without naming it: then every
+// message that was unanswered on it is published again by itself, and only who
+// fails alone is judged. Some of them the queue may have twice, under one
+// message-id.
+func (t *target) deliver(ctx context.Context, m delivery.Message) delivery.Outcome {
+	key := t.key.Expand(m.Event, broker.Word)
+	if len(key) > maxShort {
+		return delivery.Outcome{
+			Class: delivery.ClassRejected,
+			Err:   fmt.Errorf("the routing key that this event makes has %d bytes, over AMQP's limit of %d: use fewer attributes in routingkey", len(key), maxShort),
+		}
+	}
+	out, shared := t.publish(ctx, t.link, key, m)
+	if !shared {
+		return out
+	}
+	select {
+	case t.alone <- struct{}{}:
+		defer func() { <-t.alone }()
+	case <-ctx.Done():
+		return delivery.Failure(context.Cause(ctx))
+	}
+	out, _ = t.publish(ctx, t.solo, key, m)
+	return out
+}
+
+// publish sends one message over a link. shared says that the outcome is that
+// of a channel and may be another message's.
+func (t *target) publish(ctx context.Context, link *broker.Link[*session], key string, m delivery.Message) (out delivery.Outcome, shared bool) {
+	s, gen, err := link.Get(ctx)
+	if err != nil {
+		return delivery.Failure(err), false
+	}
+	if s.alarm.isOn() {
+		return throttled(), false
+	}
+	out, broken, shared := s.publish(ctx, t.settings.Exchange, key, t.publishing(m))
+	if broken {
+		link.Drop(gen)
+	}
+	return out, shared
 }
 
 func (t *target) publishing(m delivery.Message) amqp091.Publishing {
@@ -94,5 +133,6 @@ func (t *target) publishing(m delivery.Message) amqp091.Publishing {
 // Close implements [delivery.Target].
 func (t *target) Close(context.Context) error {
 	t.link.Close()
+	t.solo.Close()
 	return nil
 }

@@ -1,9 +1,13 @@
 package amqp_test
 
 import (
+	"context"
 	"fmt"
 	"net"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	amqp091 "github.com/rabbitmq/amqp091-go"
 
@@ -20,6 +24,52 @@ func TestTarget(t *testing.T) {
 		Scheme: "amqp", TLSScheme: "amqps", Prefix: "cloudEvents_", Bounded: true,
 		Limit: targettest.RabbitMQMessageLimit + 1,
 	})
+}
+
+// TestAlarm delivers to a broker that is short of memory: it blocks publishers,
+// which it tells them only after they have published.
+func TestAlarm(t *testing.T) {
+	t.Parallel()
+	s := server{targettest.StartRabbitMQ(t, "vm_memory_high_watermark.absolute = 1MB")}
+	s.Prepare(t, "alarm", 0)
+	var dials atomic.Int64
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials.Add(1)
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	target, err := amqp.Opener{Dial: dial}.Open(t.Context(), s.Subscription("alarm"))
+	must(t, err)
+	defer target.Close(t.Context())
+	for i := range 5 {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		out := target.Deliver(ctx, []delivery.Message{targettest.NewMessage(i, 10)})
+		cancel()
+		if out.Class != delivery.ClassThrottled || out.RetryAfter <= 0 || out.Err == nil {
+			t.Fatalf("message %d: class %s (%v), retry after %s", i, out.Class, out.Err, out.RetryAfter)
+		}
+	}
+	if n := dials.Load(); n != 1 {
+		t.Errorf("%d connections, want one: each new one hands a message over again", n)
+	}
+}
+
+// TestLongRoutingKey: a key over 255 bytes can't be written, and must not end
+// the connection that others share.
+func TestLongRoutingKey(t *testing.T) {
+	t.Parallel()
+	dial := func(context.Context, string, string) (net.Conn, error) {
+		t.Error("it dials for a message that can't be sent")
+		return nil, net.ErrClosed
+	}
+	sub := delivery.Subscription{Protocol: schemas.ProtocolAMQP, Sink: "amqp://127.0.0.1", Settings: schemas.ProtocolSettings{RoutingKey: "a.{image}"}}
+	target, err := amqp.Opener{Dial: dial}.Open(t.Context(), sub)
+	must(t, err)
+	defer target.Close(t.Context())
+	m := targettest.NewMessage(1, 10)
+	m.Event.SetExtension("image", strings.Repeat("x", 300))
+	if out := target.Deliver(t.Context(), []delivery.Message{m}); out.Class != delivery.ClassRejected {
+		t.Errorf("class %s: %v", out.Class, out.Err)
+	}
 }
 
 func TestUnroutableAndExchanges(t *testing.T) {

@@ -53,9 +53,18 @@ type target struct {
 }
 
 type connection struct {
-	nc *gonats.Conn
-	js jetstream.JetStream
+	nc     *gonats.Conn
+	js     jetstream.JetStream
+	denied *denials
 }
+
+// pingInterval is how often a connection is tried; one that leaves two pings
+// without an answer is ended.
+const pingInterval = 10 * time.Second
+
+// maxSubject bounds what a subject becomes, in bytes: a server ends a
+// connection, with all that is under way on it, over a control line of 4,096.
+const maxSubject = 2048
 
 // Deliver implements [delivery.Target].
 func (t *target) Deliver(ctx context.Context, batch []delivery.Message) delivery.Outcome {
@@ -66,7 +75,9 @@ func (t *target) Deliver(ctx context.Context, batch []delivery.Message) delivery
 	for _, m := range batch {
 		if err := t.publish(ctx, c, m); err != nil {
 			out := outcome(ctx, err)
-			if !c.nc.IsConnected() || out.Class == delivery.ClassTimeout || out.Class == delivery.ClassAuth {
+			// Other messages are under way on the connection: it is ended only when
+			// it is broken, which pings find out.
+			if !c.nc.IsConnected() {
 				t.link.Drop(gen)
 			}
 			return out
@@ -76,7 +87,11 @@ func (t *target) Deliver(ctx context.Context, batch []delivery.Message) delivery
 }
 
 func (t *target) publish(ctx context.Context, c *connection, m delivery.Message) error {
-	msg := gonats.NewMsg(t.subject.Expand(m.Event, broker.Word))
+	subject := t.subject.Expand(m.Event, broker.Word)
+	if len(subject) > maxSubject {
+		return delivery.Failed(delivery.ClassRejected, fmt.Errorf("the subject that this event makes has %d bytes, over the limit of %d: use fewer attributes in subject", len(subject), maxSubject))
+	}
+	msg := gonats.NewMsg(subject)
 	for name, value := range t.settings.Headers {
 		msg.Header.Set(name, value)
 	}
@@ -91,18 +106,44 @@ func (t *target) publish(ctx context.Context, c *connection, m delivery.Message)
 		msg.Header["content-type"] = []string{"application/cloudevents+json; charset=utf-8"}
 	}
 	msg.Header.Set(gonats.MsgIdHdr, m.EventID)
+	// The server tells a forbidden subject apart from the message, at some
+	// moment, to the whole connection.
+	ctx, end := c.denied.watch(ctx, subject)
+	defer end()
+	err := t.send(ctx, c, msg)
+	if denied := context.Cause(ctx); errors.Is(denied, gonats.ErrPermissionViolation) {
+		return denied
+	}
+	return err
+}
+
+func (t *target) send(ctx context.Context, c *connection, msg *gonats.Msg) error {
 	if t.settings.JetStream {
 		_, err := c.js.PublishMsg(ctx, msg)
 		return err
 	}
+	before := c.nc.LastError()
 	if err := c.nc.PublishMsg(msg); err != nil {
 		return err
 	}
 	if err := c.nc.FlushWithContext(ctx); err != nil {
 		return err
 	}
-	// A refusal (as of a subject's permission) comes before the flush's answer.
-	return c.nc.LastError()
+	// A refusal comes before the flush's answer. Another message's, which may
+	// have taken the place of this one's, is no verdict on this one: the library
+	// tells of each a moment later.
+	err := c.nc.LastError()
+	switch {
+	case err == before:
+		return nil
+	case !errors.Is(err, gonats.ErrPermissionViolation) || concerns(err, msg.Subject):
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(200 * time.Millisecond):
+	}
+	return nil
 }
 
 func outcome(ctx context.Context, err error) delivery.Outcome {
@@ -149,9 +190,12 @@ func (t *target) connect(ctx context.Context, a broker.Address) (*connection, er
 	if a.URL.Scheme != "nats" {
 		scheme = "tls"
 	}
+	denied := &denials{}
 	options := []gonats.Option{
+		gonats.ErrorHandler(func(_ *gonats.Conn, _ *gonats.Subscription, err error) { denied.tell(err) }),
 		gonats.Name("tocsin"), gonats.Timeout(timeout), gonats.NoReconnect(), gonats.DontRandomize(),
 		gonats.SetCustomDialer(dialer{ctx, t.dial}), gonats.IgnoreDiscoveredServers(),
+		gonats.PingInterval(pingInterval), gonats.MaxPingsOutstanding(2),
 	}
 	if scheme == "tls" {
 		config := t.tls.Clone()
@@ -183,7 +227,7 @@ func (t *target) connect(ctx context.Context, a broker.Address) (*connection, er
 		nc.Close()
 		return nil, err
 	}
-	return &connection{nc: nc, js: js}, nil
+	return &connection{nc: nc, js: js, denied: denied}, nil
 }
 
 // Close implements [delivery.Target].

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,6 +59,43 @@ func TestCore(t *testing.T) {
 	sub.Settings.Subject = "nobody.{severity}"
 	if out := try(); out.Class != delivery.ClassUnroutable {
 		t.Fatalf("class %s: %v", out.Class, out.Err)
+	}
+}
+
+// TestForbiddenSubject publishes to a subject that the user must not publish to,
+// and beside it, on the same connection, to one that he may.
+func TestForbiddenSubject(t *testing.T) {
+	s := server{targettest.StartNATS(t)}
+	for _, js := range []bool{true, false} {
+		sub := s.Subscription("{severity}.x")
+		sub.Settings.JetStream, sub.Credential.Username = js, targettest.NATSLimitedUser
+		if js {
+			if _, err := s.stream(t).CreateStream(t.Context(), jetstream.StreamConfig{Name: "both", Subjects: []string{"secret.x", "public.x"}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		target, err := nats.Opener{Dial: (&net.Dialer{}).DialContext}.Open(t.Context(), sub)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer target.Close(t.Context())
+		var wg sync.WaitGroup
+		for i := range 40 {
+			severity, want := "public", delivery.ClassDelivered
+			if i%4 == 0 {
+				severity, want = "secret", delivery.ClassAuth
+			}
+			m := targettest.NewMessage(i, 10)
+			m.Event.SetExtension("severity", severity)
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				if out := target.Deliver(ctx, []delivery.Message{m}); out.Class != want {
+					t.Errorf("jetstream %t, %s: class %s (%v), want %s", js, severity, out.Class, out.Err, want)
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
 

@@ -36,6 +36,9 @@ type Checker struct {
 	// It gets a URL with a host and resolves no names. A [problem.Field]
 	// that it returns keeps its hint. Nil checks nothing.
 	Reachable func(rawURL string) error
+	// Refuse says what else must not be, whatever the protocol makes of it, such
+	// as a sink that is the server's own intake. Nil refuses nothing.
+	Refuse func(spec schemas.Subscription) []problem.Field
 }
 
 // ProtocolOf is [Of].
@@ -60,6 +63,9 @@ func (c Checker) Check(spec schemas.Subscription) []problem.Field {
 	k.credential()
 	k.mode()
 	k.own()
+	if c.Refuse != nil && len(k.problems) == 0 {
+		k.problems = c.Refuse(spec)
+	}
 	return k.problems
 }
 

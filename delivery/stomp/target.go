@@ -15,6 +15,7 @@ import (
 
 	"tocsin.dev/tocsin/delivery"
 	"tocsin.dev/tocsin/delivery/broker"
+	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -126,21 +127,15 @@ func (t *target) send(ctx context.Context, conn *connection, m delivery.Message)
 // refused tells an ERROR frame, which is the broker's answer, from a broken
 // connection.
 func refused(err error) delivery.Outcome {
-	e, ok := errors.AsType[*gostomp.Error](err)
+	message, ok := errorFrame(err)
 	if !ok {
-		if v, isValue := errors.AsType[gostomp.Error](err); isValue {
-			e, ok = &v, true
-		}
-	}
-	if !ok || e.Frame == nil || len(e.Frame.Body) == 0 && e.Message == "connection closed" {
 		return delivery.Failure(fmt.Errorf("the connection broke: %w", err))
 	}
-	text := strings.TrimSpace(e.Message + ": " + string(e.Frame.Body))
 	class := delivery.ClassRetry
-	if low := strings.ToLower(text); strings.Contains(low, "too large") || strings.Contains(low, "larger than") || strings.Contains(low, "max_frame") || strings.Contains(low, "exceeds") {
+	if low := strings.ToLower(message); strings.Contains(low, "too large") || strings.Contains(low, "larger than") || strings.Contains(low, "max_frame") || strings.Contains(low, "exceeds") {
 		class = delivery.ClassRejected
 	}
-	return delivery.Outcome{Class: class, Response: text, Err: fmt.Errorf("the broker refused the message: %s", e.Message)}
+	return delivery.Outcome{Class: class, Response: message, Err: fmt.Errorf("the broker refused the message: %s", firstLine(message))}
 }
 
 func (t *target) connect(ctx context.Context, a broker.Address) (*connection, error) {
@@ -181,14 +176,15 @@ func (t *target) connect(ctx context.Context, a broker.Address) (*connection, er
 			return nil, context.Cause(ctx)
 		}
 		if message, ok := errorFrame(err); ok {
-			return nil, delivery.Failed(delivery.ClassAuth, fmt.Errorf("the broker refused the login: %s", message))
+			return nil, delivery.Failed(delivery.ClassAuth, fmt.Errorf("the broker refused the login: %s", firstLine(message)))
 		}
 		return nil, err
 	}
 	return &connection{net: raw, stomp: conn}, nil
 }
 
-// errorFrame is the text of the ERROR frame that err stands for, if it does.
+// errorFrame is what the ERROR frame that err stands for says, its header
+// "message" and its body; false if err stands for none.
 func errorFrame(err error) (string, bool) {
 	var e gostomp.Error
 	var p *gostomp.Error
@@ -198,7 +194,20 @@ func errorFrame(err error) (string, bool) {
 	case !errors.As(err, &e):
 		return "", false
 	}
-	return e.Message, e.Frame != nil
+	if e.Frame == nil || len(e.Frame.Body) == 0 && e.Message == "connection closed" {
+		return "", false
+	}
+	body := strings.TrimSpace(strings.Trim(string(e.Frame.Body), "\x00"))
+	if body == "" || body == e.Message {
+		return e.Message, true
+	}
+	return e.Message + ": " + body, true
+}
+
+// firstLine is the beginning of a broker's text: ActiveMQ sends stack traces.
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.ReplaceAll(s, "\r", ""), "\n")
+	return text.Clip(line, 300)
 }
 
 // Close implements [delivery.Target]: it waits for no receipt, since none is

@@ -1,7 +1,9 @@
 package stomp_test
 
 import (
+	"context"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +21,16 @@ func TestRabbitMQ(t *testing.T) {
 	t.Parallel()
 	targettest.Run(t, targettest.Suite{
 		Opener: opener, Scheme: "stomp", TLSScheme: "stomps", Prefix: "cloudEvents_", Limit: targettest.RabbitMQMessageLimit + 1,
+		More: map[string]func(*testing.T, targettest.Server){
+			"what the broker says is shown": func(t *testing.T, s targettest.Server) {
+				shows(t, s, func(sub *delivery.Subscription) { sub.Credential.Password = "wrong" }, delivery.ClassAuth, "Access refused for user 'tocsin'")
+				shows(t, s, func(sub *delivery.Subscription) { sub.Settings.Destination = "/exchange/absent/key" }, delivery.ClassRetry, "no exchange 'absent'")
+			},
+			"the virtual host may stand in the sink's path": func(t *testing.T, s targettest.Server) {
+				shows(t, s, func(sub *delivery.Subscription) { sub.Sink += "/absent" }, delivery.ClassAuth, "")
+				shows(t, s, func(sub *delivery.Subscription) { sub.Sink += "/%2F" }, delivery.ClassDelivered, "")
+			},
+		},
 		Start: func(t testing.TB) targettest.Server {
 			r := targettest.StartRabbitMQ(t)
 			return server{
@@ -27,6 +39,25 @@ func TestRabbitMQ(t *testing.T) {
 			}
 		},
 	})
+}
+
+// shows delivers once with a changed subscription and looks for the broker's
+// words in the error.
+func shows(t *testing.T, s targettest.Server, change func(*delivery.Subscription), class delivery.Class, words string) {
+	t.Helper()
+	sub := s.Subscription("shows")
+	change(&sub)
+	target, err := opener(new(net.Dialer).DialContext).Open(t.Context(), sub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	out := target.Deliver(ctx, []delivery.Message{targettest.NewMessage(1, 10)})
+	if out.Class != class || words != "" && !strings.Contains(out.Err.Error(), words) {
+		t.Errorf("class %s: %v, want %s and %q", out.Class, out.Err, class, words)
+	}
 }
 
 func TestActiveMQ(t *testing.T) {

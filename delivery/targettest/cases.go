@@ -65,6 +65,52 @@ func (r *run) poison(t *testing.T) {
 	}
 }
 
+// crowd delivers two messages over the limit among many small ones: whatever the
+// server does to the connection they share, the small ones arrive, and only the
+// two are refused.
+func (r *run) crowd(t *testing.T) {
+	dest := r.destination(t, 0)
+	sub := r.server.Subscription(dest)
+	sub.Config.Concurrency = 16
+	target := r.open(t, sub)
+	over := []delivery.Message{NewMessage(1, r.Limit), NewMessage(2, r.Limit)}
+	const small = 120
+	var mu sync.Mutex
+	got := map[string]delivery.Outcome{}
+	work := make(chan delivery.Message)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for m := range work {
+				out := deliver(t, target, 60*time.Second, m)
+				mu.Lock()
+				got[m.EventID] = out
+				mu.Unlock()
+			}
+		})
+	}
+	sent := map[string]bool{}
+	for i := range small {
+		if i == small/4 || i == small/2 {
+			work <- over[2*i/small]
+		}
+		m := NewMessage(i, 100)
+		sent[m.EventID] = true
+		work <- m
+	}
+	close(work)
+	wg.Wait()
+	for id := range sent {
+		want(t, got[id], delivery.ClassDelivered)
+	}
+	for _, m := range over {
+		want(t, got[m.EventID], delivery.ClassRejected)
+	}
+	if n := len(distinct(t, r, r.server.Drain(t, dest, small))); n != small {
+		t.Fatalf("%d distinct messages arrived, want %d", n, small)
+	}
+}
+
 func (r *run) ordered(t *testing.T) {
 	dest := r.destination(t, 0)
 	sub := r.server.Subscription(dest)

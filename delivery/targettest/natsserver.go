@@ -8,8 +8,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// NATS is a real NATS server in this process with JetStream on disk and one
-// user; its port speaks plain and, when asked, TLS.
+// NATS is a real NATS server in this process with JetStream on disk and two
+// users; its port speaks plain and, when asked, TLS.
 type NATS struct {
 	Port           int
 	User, Password string
@@ -22,6 +22,10 @@ type NATS struct {
 
 // NATSPayloadLimit is the server's max_payload in bytes.
 const NATSPayloadLimit = 8 << 20
+
+// NATSLimitedUser is a user of the server, with the password of the other, who
+// must not publish to secret.>.
+const NATSLimitedUser = "limited"
 
 // StartNATS starts the server and stops it when the test ends.
 func StartNATS(t testing.TB) *NATS {
@@ -44,7 +48,11 @@ func (n *NATS) Start() {
 		n.t.Fatal(err)
 	}
 	n.server, err = server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: n.Port, Username: n.User, Password: n.Password, MaxPayload: NATSPayloadLimit,
+		Host: "127.0.0.1", Port: n.Port, MaxPayload: NATSPayloadLimit,
+		Users: []*server.User{
+			{Username: n.User, Password: n.Password},
+			{Username: NATSLimitedUser, Password: n.Password, Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"secret.>"}}}},
+		},
 		TLS: true, AllowNonTLS: true, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
 		JetStream: true, StoreDir: n.dir, SyncAlways: true, NoSigs: true, NoLog: true,
 	})

@@ -2,6 +2,7 @@ package targettest
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"tocsin.dev/tocsin/delivery/targettest/node"
@@ -23,8 +24,9 @@ type RabbitMQ struct {
 }
 
 // StartRabbitMQ starts a node and stops it when the test ends. The test fails
-// with a hint where RabbitMQ is not installed.
-func StartRabbitMQ(t testing.TB) *RabbitMQ {
+// with a hint where RabbitMQ is not installed. config are further lines of its
+// configuration.
+func StartRabbitMQ(t testing.TB, config ...string) *RabbitMQ {
 	t.Helper()
 	dir := tempDir(t)
 	p := freePorts(t, 3)
@@ -37,7 +39,7 @@ ssl_options.cacertfile = %s
 ssl_options.certfile = %s
 ssl_options.keyfile = %s
 max_message_size = %d
-`, r.AMQPS, r.STOMP, r.STOMPS, r.Certs.CA, r.Certs.Cert, r.Certs.Key, RabbitMQMessageLimit),
+%s`, r.AMQPS, r.STOMP, r.STOMPS, r.Certs.CA, r.Certs.Cert, r.Certs.Key, RabbitMQMessageLimit, strings.Join(config, "\n")),
 		Plugins: "rabbitmq_stomp", Ports: p,
 	})
 	if err != nil {

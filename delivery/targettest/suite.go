@@ -50,6 +50,8 @@ type Suite struct {
 	// Limit is the size in bytes over which the server rejects a message
 	// for good; 0 if it has none that a test can reach.
 	Limit int
+	// More are further subtests that need the server.
+	More map[string]func(*testing.T, Server)
 }
 
 // Run runs the suite.
@@ -74,6 +76,10 @@ func Run(t *testing.T, s Suite) {
 	}
 	if s.Limit > 0 {
 		t.Run("a message over the limit is rejected and the next one passes", r.poison)
+		t.Run("of many at once only those over the limit are rejected", r.crowd)
+	}
+	for name, test := range s.More {
+		t.Run(name, func(t *testing.T) { test(t, r.server) })
 	}
 	t.Run("the broker gone and back", r.gone)
 	t.Run("nothing acknowledged is lost over a restart", r.restart)

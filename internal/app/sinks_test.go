@@ -8,6 +8,7 @@ import (
 
 	"tocsin.dev/tocsin/internal/config"
 	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/schemas"
 )
 
 func TestCheckSink(t *testing.T) {
@@ -46,6 +47,42 @@ func TestCheckSink(t *testing.T) {
 		if blocked := !strings.Contains(tc.want, "spelling"); blocked != ok ||
 			ok && (!strings.Contains(f.Hint, "delivery.allow_networks") || !strings.Contains(f.Hint, "TOCSIN_DELIVERY_ALLOW_NETWORKS")) {
 			t.Errorf("%s: the hint is %q", tc.sink, f.Hint)
+		}
+	}
+}
+
+// TestOwnIntakeIsRefused: events delivered to tocsin.manifests of the server's
+// own NATS would be rejected messages, and so events again.
+func TestOwnIntakeIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		listen, url, sink, subject string
+		refused                    bool
+	}{
+		{"127.0.0.1:4222", "", "nats://127.0.0.1:4222", "tocsin.manifests", true},
+		{"127.0.0.1:4222", "", "nats://localhost", "tocsin.manifests", true},
+		{"0.0.0.0:4222", "", "nats://127.0.0.1", "tocsin.events.{type}", true},
+		{"127.0.0.1:4222", "", "nats://127.0.0.1:4222", "tocsin.{updater}", true},
+		{"127.0.0.1:4222", "", "nats://127.0.0.1:4222", "{severity}.jobs.index", true},
+		{"127.0.0.1:4222", "", "nats://127.0.0.1:4222", "tocsin.team", false},
+		{"127.0.0.1:4222", "", "nats://127.0.0.1:4222", "alerts.{severity}", false},
+		{"127.0.0.1:4222", "", "nats://127.0.0.1:4333", "tocsin.manifests", false},
+		{"127.0.0.1:4222", "", "nats://mq.example.com", "tocsin.manifests", false},
+		{"", "nats://a.example.com,nats://u:p@B.example.com:4333", "tls://b.example.com:4333", "tocsin.updates", true},
+		{"", "nats://a.example.com", "nats://127.0.0.1", "tocsin.updates", false},
+	} {
+		var c config.Config
+		c.NATS.Listen = tc.listen
+		if tc.url != "" {
+			c.NATS.URL = config.NewURL(tc.url)
+		}
+		spec := schemas.Subscription{Sink: tc.sink, Protocol: "NATS", ProtocolSettings: schemas.ProtocolSettings{Subject: tc.subject}}
+		if got := len((&App{config: c}).ownIntake(spec)) > 0; got != tc.refused {
+			t.Errorf("%+v: refused %t", tc, got)
+		}
+		spec.Sink, spec.ProtocolSettings.Failover = "nats://elsewhere.example.com", []string{tc.sink}
+		if got := len((&App{config: c}).ownIntake(spec)) > 0; got != tc.refused {
+			t.Errorf("%+v as failover: refused %t", tc, got)
 		}
 	}
 }
