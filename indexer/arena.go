@@ -4,10 +4,12 @@ package indexer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,6 +54,11 @@ type spool struct {
 	layer *sandbox.Layer
 	err   error
 	refs  int // under arena.mu
+
+	bareOnce sync.Once
+	bareFile *os.File // without rpm's databases; nil if it has none
+	bare     *sandbox.Layer
+	bareErr  error
 }
 
 func newArena(dir string, limits Limits, store *blobs.Store, client *http.Client, pool *sandbox.Pool) (*arena, error) {
@@ -139,8 +146,13 @@ func (a *arena) release(digest string, s *spool) {
 		delete(a.spools, digest)
 	}
 	if s.refs == 0 && s.file != nil {
-		if s.layer != nil {
-			s.layer.Close()
+		for _, l := range []*sandbox.Layer{s.layer, s.bare} {
+			if l != nil {
+				l.Close()
+			}
+		}
+		if s.bareFile != nil {
+			s.bareFile.Close()
 		}
 		s.file.Close() // read-only: nothing to lose
 		s.file = nil
@@ -155,7 +167,41 @@ func (a *arena) scan(ctx context.Context, l *claircore.Layer, r sandbox.Request)
 	if s == nil || s.layer == nil {
 		return sandbox.Result{}, fmt.Errorf("layer %s has not been fetched", l.Hash)
 	}
-	return s.layer.Scan(ctx, r)
+	out, err := s.layer.Scan(ctx, r)
+	if err == nil || !forGood(err) || r.Kind != "package" || slices.Contains(rpmScanners, r.Name) {
+		return out, err
+	}
+	// It may have failed over a database that is not its own.
+	bare, bareErr := s.withoutRPM(a, l.Hash.String())
+	if bareErr != nil {
+		return sandbox.Result{}, bareErr
+	}
+	if bare == nil {
+		return out, err
+	}
+	return bare.Scan(ctx, r)
+}
+
+// rpmScanners are those that rpm's databases are for.
+var rpmScanners = []string{"rpm", "rhel-package-scanner"}
+
+// forGood reports whether a scan would fail again.
+func forGood(err error) bool {
+	if failure, ok := errors.AsType[*sandbox.Failure](err); ok {
+		return failure.Kind == sandbox.Unreadable || failure.Kind == sandbox.Panicked
+	}
+	_, lost := errors.AsType[*sandbox.LostError](err)
+	return lost
+}
+
+// withoutRPM returns the layer without rpm's databases; nil if it has none.
+func (s *spool) withoutRPM(a *arena, digest string) (*sandbox.Layer, error) {
+	s.bareOnce.Do(func() {
+		if s.bareFile, s.bareErr = a.withoutRPM(s.file); s.bareFile != nil {
+			s.bare, s.bareErr = a.pool.Layer(digest, s.bareFile)
+		}
+	})
+	return s.bare, s.bareErr
 }
 
 // realizer is the arena's view of one manifest.

@@ -87,7 +87,7 @@ func (a *arena) fetch(ctx context.Context, l *claircore.Layer) (_ *os.File, err 
 		plain.Close()
 		return nil, a.explain(ctx, l, err)
 	}
-	return plain, nil
+	return a.normalize(plain, l)
 }
 
 // nameless makes a file of the spool directory that is gone when it is closed:
@@ -222,7 +222,7 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unpack copies a transfer to f, decompressed, and checks it.
+// unpack copies a transfer to f, decompressed, and checks its digest.
 func (a *arena) unpack(in *source, f *os.File, l *claircore.Layer) error {
 	sum := l.Hash.Hash()
 	buffered := bufio.NewReaderSize(io.TeeReader(in, sum), 1<<16)
@@ -247,7 +247,7 @@ func (a *arena) unpack(in *source, f *os.File, l *claircore.Layer) error {
 	if got := sum.Sum(nil); !bytes.Equal(got, l.Hash.Checksum()) {
 		return permanent(l, fmt.Sprintf("its content has the digest %s:%s", l.Hash.Algorithm(), hex.EncodeToString(got)))
 	}
-	return a.checkTar(f, l)
+	return nil
 }
 
 // damaged explains an error of decompression: by the transfer's own if that

@@ -1,6 +1,7 @@
 package indexer
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/flate"
 	"encoding/binary"
@@ -134,6 +135,22 @@ func apkOf(n int) string {
 	return b.String()
 }
 
+// linksOf is an archive of symbolic links, each followed by where it leads.
+func linksOf(t *testing.T, pairs ...string) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for i := 0; i < len(pairs); i += 2 {
+		if err := w.WriteHeader(&tar.Header{Name: pairs[i], Linkname: pairs[i+1], Typeflag: tar.TypeSymlink}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
 // Layers made to kill or to occupy whoever reads them. None harms the server,
 // each job ends soon, an ordinary image beside them is indexed, and what could
 // not be read is on record.
@@ -165,11 +182,17 @@ func TestHostileScans(t *testing.T) {
 			warning  string // among the warnings; "" if nothing is unread
 			rig      *rig
 		}{
-			"bdb pages in a circle": {tarOf(t, with(release("rhel"), "var/lib/rpm/Packages", bdbLoop())), 0, "rpm could not read layer", endless},
+			"os-release leads to itself":     {linksOf(t, "etc/os-release", "os-release"), 0, "", greedy},
+			"usr os-release leads to itself": {linksOf(t, "etc/os-release", "../usr/lib/os-release", "usr/lib/os-release", "../../etc/os-release"), 0, "", greedy},
+			"apk database leads to itself":   {linksOf(t, "lib/apk/db/installed", "/lib/apk/db/installed"), 0, "", greedy},
+			"a file 20,000 directories deep": {tarOf(t, map[string]string{strings.Repeat("d/", 20_000) + "f": ""}), 0, "", greedy},
+			"bdb pages in a circle":          {tarOf(t, with(release("rhel"), "var/lib/rpm/Packages", bdbLoop())), 0, "rpm could not read layer", endless},
 			"sqlite zeroblob": {tarOf(t, with(release("fedora"), "var/lib/rpm/rpmdb.sqlite", sqliteOf("view", "Packages",
 				"CREATE VIEW Packages(hnum, blob) AS SELECT 1, zeroblob(999999999)"))), 0, "rpm could not read layer", greedy},
-			"sqlite endless view": {tarOf(t, with(release("fedora"), "var/lib/rpm/rpmdb.sqlite", sqliteOf("view", "Packages",
-				"CREATE VIEW Packages(hnum, blob) AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT x, '' FROM c"))), 0, "rpm could not read layer", endless},
+			// What is not rpm's is found all the same.
+			"sqlite endless view": {tarOf(t, with(with(release("fedora"),
+				"srv/node_modules/left-pad/package.json", `{"name":"left-pad","version":"1.0.0"}`), "var/lib/rpm/rpmdb.sqlite", sqliteOf("view", "Packages",
+				"CREATE VIEW Packages(hnum, blob) AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT x, '' FROM c"))), 1, "rpm could not read layer", endless},
 			"jar with a 3 GiB line": {tarOf(t, with(release("alpine"), "srv/app.jar", longManifest(t, 3<<10))), 0, "java could not read layer", greedy},
 			"200,000 apk packages":  {tarOf(t, with(release("alpine"), "lib/apk/db/installed", apkOf(200_000))), 0, "more than 50000", greedy},
 			"broken rpm database": {tarOf(t, with(release("rhel"), "var/lib/rpm/Packages",
