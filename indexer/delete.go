@@ -9,8 +9,11 @@ import (
 )
 
 const deleteManifests = `
+WITH unnamed AS (
+  DELETE FROM tocsin.name n USING tocsin.manifest m WHERE m.id = n.manifest_id AND m.digest = ANY(@digests)
+)
 UPDATE tocsin.manifest
-SET state = 'deleted', reason = '', inventory_id = NULL, indexer_state = '', degraded = false, purged = false,
+SET state = 'deleted', verified = false, reason = '', inventory_id = NULL, indexer_state = '', degraded = false, purged = false,
     sealed_key = '', sealed = NULL, updated_at = now()
 WHERE digest = ANY(@digests) AND state <> 'deleted'
 RETURNING id, digest`

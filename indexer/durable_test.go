@@ -44,7 +44,7 @@ func TestRecordedIsIndexed(t *testing.T) {
 
 	half := one(t, "half").Manifest
 	sp, _ := split(half)
-	if _, err := dead.store.record(t.Context(), half, sp, secrets.Sealed{}, []string{"half"}, nil, dead.State()); err != nil {
+	if _, err := dead.store.record(t.Context(), half, sp, secrets.Sealed{}, claims{names: []string{"half"}}, dead.State()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.pool.Exec(t.Context(), `UPDATE tocsin.manifest SET updated_at = now() - interval '1 hour' WHERE digest = $1`, half.Digest); err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/quay/claircore"
 
 	"tocsin.dev/tocsin/indexer/image"
 	"tocsin.dev/tocsin/internal/jobs"
@@ -84,11 +85,16 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 		jobs.Result(ctx, digest)
 		return ix.store.finish(ctx, m.ID) // an attempt that ended early has not
 	}
+	if m.Replaced {
+		if err := ix.unindex(ctx, digest); err != nil {
+			return err
+		}
+	}
 	manifest, err := join(ix.opts.Sealer, m.Spec, m.Sealed)
 	if err != nil {
 		return jobs.Permanent(err)
 	}
-	a := &attempt{keepReport: m.HasInventory}
+	a := &attempt{keepReport: m.HasInventory && !m.Replaced}
 	if a.before, err = ix.unreadBefore(ctx, m.Spec); err != nil {
 		return err
 	}
@@ -136,6 +142,18 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 	}
 	jobs.Result(ctx, digest)
 	return ix.store.finish(ctx, m.ID)
+}
+
+// unindex makes claircore forget its index of layers that the digest has not.
+func (ix *Indexer) unindex(ctx context.Context, digest string) error {
+	d, err := claircore.ParseDigest(digest)
+	if err != nil {
+		return jobs.Permanent(err)
+	}
+	if _, err := ix.lib.DeleteManifests(ctx, d); err != nil {
+		return fmt.Errorf("forget the index of other layers: %w", err)
+	}
+	return nil
 }
 
 // explain finds in an error of claircore's what a person wants to know, and

@@ -2,7 +2,6 @@ package indexer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -18,6 +17,8 @@ type Image struct {
 	Reference string
 	Names     []string
 	Labels    map[string]string
+	Platform  string // "os/arch[/variant]"; "" if nobody said
+	Verified  bool   // a registry answered with it
 	State     string
 	// Reason says why indexing failed; of an indexed image, why indexing it
 	// again did.
@@ -46,7 +47,7 @@ type Filter struct {
 const maxPage = 500
 
 const imageColumns = `
-SELECT m.id, m.digest, m.reference, n.names, n.labels, m.state, m.reason, m.packages, m.warnings, m.indexer_state, m.created_at, m.indexed_at
+SELECT m.id, m.digest, m.reference, n.names, n.labels, coalesce(n.labels ->> 'platform', ''), m.verified, m.state, m.reason, m.packages, m.warnings, m.indexer_state, m.created_at, m.indexed_at
 FROM tocsin.manifest m JOIN tocsin.naming n ON n.id = m.naming_id`
 
 const listImages = imageColumns + `
@@ -81,30 +82,42 @@ func likePattern(glob string) string {
 const (
 	imageByDigest = imageColumns + ` WHERE m.digest = @ref AND m.state <> 'deleted'`
 
-	imageByName = imageColumns + `
-WHERE n.names @> ARRAY[@ref] AND m.state <> 'deleted'
-ORDER BY m.id DESC LIMIT 1`
+	imagesByName = imageColumns + `
+JOIN tocsin.name x ON x.manifest_id = m.id
+WHERE x.name = @ref AND m.state <> 'deleted'
+ORDER BY x.platform`
 )
 
-// Get finds an image by digest or by name; of several with the name, the newest.
-// If there is none, the error is [ErrNotFound].
+// Get finds an image by digest or by name; of several platforms, the first. If
+// there is none, the error is [ErrNotFound].
 func (ix *Indexer) Get(ctx context.Context, ref string) (Image, error) {
-	sql := imageByName
+	found, err := ix.Find(ctx, ref)
+	if err != nil {
+		return Image{}, err
+	}
+	return found[0], nil
+}
+
+// Find finds an image by digest, or those that a name stands for now: one for
+// each platform of its newest naming. If there is none, the error is
+// [ErrNotFound].
+func (ix *Indexer) Find(ctx context.Context, ref string) ([]Image, error) {
+	sql := imagesByName
 	if digest, err := canonicalDigest(ref); err == nil {
 		sql, ref = imageByDigest, digest
 	}
 	rows, err := ix.opts.Pool.Query(ctx, sql, pgx.NamedArgs{"ref": ref})
 	if err != nil {
-		return Image{}, fmt.Errorf("find image: %w", err)
+		return nil, fmt.Errorf("find image: %w", err)
 	}
-	img, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[Image])
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Image{}, ErrNotFound
-	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Image])
 	if err != nil {
-		return Image{}, fmt.Errorf("find image: %w", err)
+		return nil, fmt.Errorf("find image: %w", err)
 	}
-	return img, nil
+	if len(found) == 0 {
+		return nil, ErrNotFound
+	}
+	return found, nil
 }
 
 // IndexReport returns claircore's report of a manifest, which says in State and

@@ -50,6 +50,8 @@ type row struct {
 	State        string
 	IndexerState string
 	Degraded     bool
+	// Replaced says that claircore still has an index of other layers.
+	Replaced bool
 	// Stale says that an older scanner state indexed it than the caller's.
 	Stale bool
 }
@@ -59,14 +61,23 @@ const (
 INSERT INTO tocsin.manifest (digest, reference, spec, sealed_key, sealed)
 VALUES (@digest, @reference, @spec, @sealed_key, @sealed)
 ON CONFLICT (digest) DO UPDATE SET digest = EXCLUDED.digest
-RETURNING id, state, spec, coalesce(naming_id, 0), indexer_state = @state AND NOT degraded`
+RETURNING id, state, spec, coalesce(naming_id, 0), indexer_state = @state AND NOT degraded, verified`
 
 	refreshManifest = `
 UPDATE tocsin.manifest
 SET spec = @spec, sealed_key = @sealed_key, sealed = @sealed,
     reference = CASE WHEN @reference = '' THEN reference ELSE @reference END,
     state = CASE WHEN state IN ('failed', 'deleted') THEN 'pending' ELSE state END,
-    reason = '', purged = false, attempted_state = '', updated_at = now()
+    reason = '', purged = false, attempted_state = '', verified = verified OR @verified, updated_at = now()
+WHERE id = @id`
+
+	verifyManifest = `
+UPDATE tocsin.manifest SET verified = true, reference = @reference WHERE id = @id AND NOT verified`
+
+	// The inventory of before stays in use until there is one of these layers.
+	replaceManifest = `
+UPDATE tocsin.manifest
+SET replaced = true, degraded = false, indexer_state = '', packages = 0, warnings = '{}'
 WHERE id = @id`
 
 	selectNaming = `SELECT names, labels FROM tocsin.naming WHERE id = @id`
@@ -82,35 +93,64 @@ type known struct {
 	Current bool   // indexed by the present scanner state, with all it takes
 }
 
+// claims is what a request says of a manifest.
+type claims struct {
+	names  []string
+	labels map[string]string
+	// asked is the name that a registry was asked for; "" if none was.
+	asked string
+}
+
 // record writes a manifest down, or what is new about a known one: names and
-// labels are merged with those it has. Of a manifest that is indexed, only a
-// request with the same layers is accepted.
-func (s *store) record(ctx context.Context, m *Manifest, sp spec, sealed secrets.Sealed, names []string, labels map[string]string, state string) (before known, err error) {
+// labels are merged with those it has. What a registry answered with replaces
+// what somebody claimed the digest to be; nothing else replaces layers that a
+// registry vouched for, or that are indexed.
+func (s *store) record(ctx context.Context, m *Manifest, sp spec, sealed secrets.Sealed, c claims, state string) (before known, err error) {
+	verified := m.Reference != ""
 	args := pgx.NamedArgs{
 		"digest": m.Digest, "reference": m.Reference, "spec": sp, "sealed_key": sealed.KeyID, "sealed": sealed.Box, "state": state,
+		"verified": verified,
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var id int32
 		var old spec
 		var naming int64
-		if err := tx.QueryRow(ctx, claimManifest, args).Scan(&id, &before.State, &old, &naming, &before.Current); err != nil {
+		var vouched bool
+		if err := tx.QueryRow(ctx, claimManifest, args).Scan(&id, &before.State, &old, &naming, &before.Current, &vouched); err != nil {
 			return err
 		}
+		args["id"] = id
 		if naming == 0 { // every recorded manifest has one
 			before = known{}
-			return s.name(ctx, tx, id, names, labels)
+			if err := s.name(ctx, tx, id, c.names, c.labels); err != nil {
+				return err
+			}
+			return s.means(ctx, tx, id, c)
 		}
-		if before.State == StateIndexed && !sameLayers(old, sp) {
-			return ErrOtherLayers
-		}
-		before.Current = before.Current && before.State == StateIndexed
-		if !before.Current {
-			args["id"] = id
-			if _, err := tx.Exec(ctx, refreshManifest, args); err != nil {
+		if !sameLayers(old, sp) {
+			if vouched || !verified && before.State == StateIndexed {
+				return ErrOtherLayers
+			}
+			before.Current = false
+			if _, err := tx.Exec(ctx, replaceManifest, args); err != nil {
 				return err
 			}
 		}
-		return s.merge(ctx, tx, id, naming, names, labels)
+		before.Current = before.Current && before.State == StateIndexed
+		switch {
+		case !before.Current:
+			if _, err := tx.Exec(ctx, refreshManifest, args); err != nil {
+				return err
+			}
+		case verified:
+			if _, err := tx.Exec(ctx, verifyManifest, args); err != nil {
+				return err
+			}
+		}
+		if err := s.merge(ctx, tx, id, naming, c.names, c.labels); err != nil {
+			return err
+		}
+		return s.means(ctx, tx, id, c)
 	})
 	if err != nil {
 		return known{}, fmt.Errorf("record manifest %s: %w", m.Digest, err)
@@ -166,7 +206,7 @@ func (s *store) name(ctx context.Context, tx pgx.Tx, manifest int32, names []str
 
 const loadManifest = `
 SELECT m.id, m.digest, m.reference, m.spec, m.sealed_key, m.sealed, n.id, n.names, n.labels, m.inventory_id IS NOT NULL,
-       m.state, m.indexer_state, m.degraded,
+       m.state, m.indexer_state, m.degraded, m.replaced,
        m.indexer_state <> @state AND coalesce(was.generation, 0) < coalesce(now.generation, 0)
 FROM tocsin.manifest m
 JOIN tocsin.naming n ON n.id = m.naming_id
@@ -179,7 +219,7 @@ WHERE m.digest = @digest`
 func (s *store) load(ctx context.Context, digest, state string) (r row, err error) {
 	err = s.pool.QueryRow(ctx, loadManifest, pgx.NamedArgs{"digest": digest, "state": state}).Scan(
 		&r.ID, &r.Digest, &r.Reference, &r.Spec, &r.Sealed.KeyID, &r.Sealed.Box, &r.NamingID, &r.Names, &r.Labels, &r.HasInventory,
-		&r.State, &r.IndexerState, &r.Degraded, &r.Stale)
+		&r.State, &r.IndexerState, &r.Degraded, &r.Replaced, &r.Stale)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return row{}, ErrNotFound
 	}
@@ -195,7 +235,7 @@ UPDATE tocsin.manifest SET packages = @packages, warnings = @warnings, degraded 
 WHERE id = @id AND state <> 'deleted'`
 
 	finishManifest = `
-UPDATE tocsin.manifest SET attempted_state = '', sealed_key = '', sealed = NULL
+UPDATE tocsin.manifest SET attempted_state = '', replaced = false, sealed_key = '', sealed = NULL
 WHERE id = @id AND state = 'indexed'`
 )
 

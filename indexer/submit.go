@@ -37,7 +37,7 @@ func (ix *Indexer) Submit(ctx context.Context, r Request) ([]Submitted, error) {
 		return nil, err
 	}
 	if r.Manifest != nil {
-		s, err := ix.submitManifest(ctx, r.Manifest, r.Names, r.Labels)
+		s, err := ix.submitManifest(ctx, r.Manifest, claims{names: r.Names, labels: r.Labels})
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +53,7 @@ func (ix *Indexer) Enqueue(ctx context.Context, r Request) (jobs.Job, error) {
 		return jobs.Job{}, err
 	}
 	if r.Manifest != nil {
-		s, err := ix.submitManifest(ctx, r.Manifest, r.Names, r.Labels)
+		s, err := ix.submitManifest(ctx, r.Manifest, claims{names: r.Names, labels: r.Labels})
 		return s.Job, err
 	}
 	i := imageToSettle{r.Image, r.Platforms, r.Names, r.Labels}
@@ -100,12 +100,21 @@ func (ix *Indexer) resolve(ctx context.Context, i imageToSettle) ([]Submitted, e
 		if len(m.Layers) > ix.limits.MaxLayers {
 			return nil, &image.Error{Ref: i.Reference, Reason: fmt.Sprintf("has %d layers, more than %d", len(m.Layers), ix.limits.MaxLayers)}
 		}
-		s, err := ix.submitManifest(ctx, m, namesOf(i), withPlatform(i.Labels, img.Platform))
+		s, err := ix.submitManifest(ctx, m, claims{names: namesOf(i), labels: withPlatform(i.Labels, img.Platform), asked: i.Reference})
 		if err != nil {
 			return nil, err
 		}
 		s.Platform = img.Platform
 		out = append(out, s)
+	}
+	if len(i.Platforms) == 0 && slices.Contains(namesOf(i), i.Reference) {
+		digests := make([]string, len(out))
+		for n, s := range out {
+			digests[n] = s.Digest
+		}
+		if err := ix.store.only(ctx, []string{i.Reference}, digests); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
@@ -127,13 +136,13 @@ func withPlatform(labels map[string]string, platform string) map[string]string {
 
 // submitManifest writes the manifest down, then queues its job. If the process
 // ends in between, maintenance finds the pending row.
-func (ix *Indexer) submitManifest(ctx context.Context, m *Manifest, names []string, labels map[string]string) (Submitted, error) {
+func (ix *Indexer) submitManifest(ctx context.Context, m *Manifest, c claims) (Submitted, error) {
 	sp, secret := split(m)
 	sealed, err := seal(ix.opts.Sealer, m.Digest, secret)
 	if err != nil {
 		return Submitted{}, err
 	}
-	before, err := ix.store.record(ctx, m, sp, sealed, slices.Clone(names), labels, ix.state)
+	before, err := ix.store.record(ctx, m, sp, sealed, c, ix.state)
 	if err != nil {
 		return Submitted{}, err
 	}

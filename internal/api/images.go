@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"strconv"
 
 	"tocsin.dev/tocsin/indexer"
@@ -42,6 +43,9 @@ func (s images) Submit(ctx context.Context, r v1.ImageRequest) ([]v1.Submitted, 
 }
 
 func (s images) List(ctx context.Context, q v1.ImageQuery) (v1.Page[v1.Image], error) {
+	if q.Ref != "" {
+		return s.find(ctx, q)
+	}
 	f := indexer.Filter{Name: q.Name, State: q.State, Limit: q.Limit}
 	if q.Cursor != "" {
 		n, err := strconv.ParseInt(q.Cursor, 10, 32)
@@ -65,6 +69,19 @@ func (s images) List(ctx context.Context, q v1.ImageQuery) (v1.Page[v1.Image], e
 	return page, nil
 }
 
+// find lists what a name stands for now, on one page: a name has few platforms.
+func (s images) find(ctx context.Context, q v1.ImageQuery) (v1.Page[v1.Image], error) {
+	found, err := s.ix.Find(ctx, q.Ref)
+	if err != nil {
+		return v1.Page[v1.Image]{}, indexerError(err)
+	}
+	if q.State != "" {
+		found = slices.DeleteFunc(found, func(m indexer.Image) bool { return m.State != q.State })
+	}
+	items, err := s.describe(ctx, found...)
+	return v1.Page[v1.Image]{Items: items}, err
+}
+
 func (s images) Get(ctx context.Context, ref string) (v1.Image, error) {
 	m, err := s.ix.Get(ctx, ref)
 	if err != nil {
@@ -77,8 +94,16 @@ func (s images) Get(ctx context.Context, ref string) (v1.Image, error) {
 	return items[0], nil
 }
 
-func (s images) Delete(ctx context.Context, digest string) error {
-	gone, err := s.ix.Delete(ctx, digest)
+func (s images) Delete(ctx context.Context, ref string) error {
+	found, err := s.ix.Find(ctx, ref)
+	if err != nil {
+		return indexerError(err)
+	}
+	digests := make([]string, len(found))
+	for i, m := range found {
+		digests[i] = m.Digest
+	}
+	gone, err := s.ix.Delete(ctx, digests...)
 	if err == nil && len(gone) == 0 {
 		return httpapi.ErrNotFound
 	}
@@ -108,7 +133,7 @@ func (s images) describe(ctx context.Context, found ...indexer.Image) ([]v1.Imag
 
 func toImage(m indexer.Image) v1.Image {
 	return v1.Image{
-		Digest: m.Digest, Names: m.Names, Labels: m.Labels, State: m.State, Reason: m.Reason,
+		Digest: m.Digest, Names: m.Names, Labels: m.Labels, Platform: m.Platform, Verified: m.Verified, State: m.State, Reason: m.Reason,
 		Packages: m.Packages, CreatedAt: m.CreatedAt, IndexedAt: m.IndexedAt,
 	}
 }

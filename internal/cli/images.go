@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -42,7 +43,7 @@ func (c *imagesListCmd) Run(e *env) error {
 }
 
 func (e *env) images(images []v1.Image) error {
-	t := terminal.NewTable("IMAGE", "DIGEST", "STATE", "PACKAGES", "VULNERABILITIES", "INDEXED", "REASON")
+	t := terminal.NewTable("IMAGE", "PLATFORM", "DIGEST", "STATE", "PACKAGES", "VULNERABILITIES", "INDEXED", "REASON")
 	for _, i := range images {
 		name, found, packages := strings.Join(i.Names, " "), "", ""
 		if i.Vulnerabilities != nil {
@@ -54,7 +55,7 @@ func (e *env) images(images []v1.Image) error {
 		if name == "" {
 			name = "-"
 		}
-		t.Row(name, terminal.Digest(i.Digest), e.state(i.State), packages, found, e.ago(i.IndexedAt), terminal.Clip(i.Reason, 80))
+		t.Row(name, i.Platform, terminal.Digest(i.Digest), e.state(i.State), packages, found, e.ago(i.IndexedAt), terminal.Clip(i.Reason, 80))
 	}
 	return e.table(t, "No images. `tocsin index REF` adds one.")
 }
@@ -68,15 +69,40 @@ func (c *imagesShowCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	var i v1.Image
-	if err := cl.call(http.MethodGet, "/images/"+seg(c.Image), nil, nil, &i); err != nil {
+	found, err := cl.meaning(c.Image, "")
+	if err != nil {
 		return err
 	}
-	return e.print(i, func() error { return e.images([]v1.Image{i}) })
+	if len(found) == 1 {
+		return e.print(found[0], func() error { return e.images(found) })
+	}
+	return e.print(found, func() error { return e.images(found) })
+}
+
+// meaning lists the images that a name stands for now, or those of them for one
+// platform. There is at least one.
+func (cl *client) meaning(ref, platform string) ([]v1.Image, error) {
+	found, err := list[v1.Image](cl, "/images", url.Values{"ref": {ref}}, 0)
+	if err != nil || platform == "" {
+		return found, err
+	}
+	var of []v1.Image
+	var others []string
+	for _, i := range found {
+		if i.Platform == platform || strings.HasPrefix(i.Platform, platform+"/") {
+			of = append(of, i)
+		} else {
+			others = append(others, cmp.Or(i.Platform, "unknown"))
+		}
+	}
+	if len(of) == 0 {
+		return nil, fmt.Errorf("%s has nothing for the platform %s; it has %s", ref, platform, strings.Join(others, ", "))
+	}
+	return of, nil
 }
 
 type imagesDropCmd struct {
-	Images []string `arg:"" name:"image" help:"Names or digests."`
+	Images []string `arg:"" name:"image" help:"Digests, or names: all that they stand for is forgotten."`
 }
 
 func (c *imagesDropCmd) Run(e *env) error {

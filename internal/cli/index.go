@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -21,6 +23,8 @@ type indexCmd struct {
 	Labels   map[string]string `name:"label" short:"l" help:"Label kept with the image; may be repeated." placeholder:"KEY=VALUE"`
 	Platform []string          `help:"Platforms of a multi-platform image, as os/arch. Default: all that run Linux." placeholder:"OS/ARCH"`
 	Wait     bool              `short:"w" help:"Wait until it is indexed, and say what was found."`
+
+	refused []string // references on standard input, and why
 }
 
 func (indexCmd) Help() string {
@@ -58,9 +62,9 @@ func (c *indexCmd) Run(e *env) error {
 		submitted = append(submitted, list...)
 	}
 	if c.Wait {
-		return c.wait(e, cl, submitted)
+		return errors.Join(c.wait(e, cl, submitted), c.refusals())
 	}
-	return e.print(submitted, func() error {
+	return errors.Join(e.print(submitted, func() error {
 		t := terminal.NewTable("DIGEST", "PLATFORM", "STATE", "JOB")
 		for _, s := range submitted {
 			state, job := "indexed", ""
@@ -70,13 +74,16 @@ func (c *indexCmd) Run(e *env) error {
 			t.Row(s.Digest, s.Platform, e.state(state), job)
 		}
 		return e.table(t, "Nothing to index.")
-	})
+	}), c.refusals())
 }
 
 // submit asks for one image.
 func (c *indexCmd) submit(cl *client, r v1.ImageRequest) ([]v1.Submitted, error) {
 	r.Names = append(r.Names, c.Names...)
-	r.Labels = c.Labels
+	if r.Labels == nil {
+		r.Labels = map[string]string{}
+	}
+	maps.Copy(r.Labels, c.Labels)
 	var page v1.Page[v1.Submitted]
 	err := cl.call(http.MethodPost, "/images", nil, r, &page)
 	return page.Items, err
@@ -103,6 +110,9 @@ func (c *indexCmd) local(e *env, cl *client, ref string) ([]v1.Submitted, error)
 		r := v1.ImageRequest{Manifest: m}
 		if len(c.Names) == 0 {
 			r.Names = img.Names
+		}
+		if img.Platform != "" {
+			r.Labels = map[string]string{"platform": img.Platform}
 		}
 		list, err := c.submit(cl, r)
 		if err != nil {
@@ -152,7 +162,8 @@ func (c *indexCmd) stdin(e *env, cl *client) ([]v1.Submitted, error) {
 		}
 		list, err := c.submit(cl, v1.ImageRequest{Image: ref, Platforms: c.Platform})
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", ref, err)
+			c.refused = append(c.refused, fmt.Sprintf("%s: %v", ref, err))
+			continue
 		}
 		out = append(out, list...)
 	}
@@ -160,6 +171,15 @@ func (c *indexCmd) stdin(e *env, cl *client) ([]v1.Submitted, error) {
 		return nil, fmt.Errorf("reading standard input: %w", err)
 	}
 	return out, nil
+}
+
+// refusals is the error of the references on standard input that could not be
+// had, if there are any.
+func (c *indexCmd) refusals() error {
+	if len(c.refused) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s could not be indexed:\n%s", terminal.Count(len(c.refused), "reference"), strings.Join(c.refused, "\n"))
 }
 
 // archive keeps a docker save archive in a file for as long as it is read.

@@ -13,6 +13,7 @@ import (
 
 type reportCmd struct {
 	Image    string `arg:"" help:"Name or digest of an indexed image."`
+	Platform string `help:"Only this platform of an image that has several, as in linux/arm64." placeholder:"OS/ARCH"`
 	Severity string `help:"Only findings at least this severe." placeholder:"SEVERITY"`
 	Fixable  bool   `help:"Only findings that name a fixed version."`
 	FailOn   string `help:"Exit with code 3 if there is a finding at least this severe (among those shown)." placeholder:"SEVERITY"`
@@ -22,7 +23,8 @@ func (reportCmd) Help() string {
 	return `Examples:
   tocsin report registry.example.com/team/app:1.4
   tocsin report sha256:… --severity high --fixable
-  tocsin report team/app:1.4 --fail-on critical          # in a pipeline
+  tocsin report team/app:1.4 --fail-on critical          # in a pipeline; of several platforms the worst decides
+  tocsin report team/app:1.4 --platform linux/arm64
   tocsin report team/app:1.4 -o json | jq .counts`
 }
 
@@ -39,18 +41,38 @@ func (c *reportCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	var r v1.Report
-	if err := cl.call(http.MethodGet, "/images/"+seg(c.Image)+"/report", nil, nil, &r); err != nil {
+	images, err := cl.meaning(c.Image, c.Platform)
+	if err != nil {
 		if notFound(err) {
 			return &hinted{error: err, hint: "`tocsin images` lists what is indexed; `tocsin index REF --wait` indexes."}
 		}
 		return err
 	}
+	n := 0
+	for _, i := range images {
+		over, err := c.one(e, cl, i, least, failRank)
+		if err != nil {
+			return err
+		}
+		n += over
+	}
+	if n > 0 {
+		return &found{fmt.Sprintf("%s of severity %s or higher", terminal.Count(n, "finding"), strings.ToLower(c.FailOn))}
+	}
+	return nil
+}
+
+// one prints the report of one image, and counts the findings it fails on.
+func (c *reportCmd) one(e *env, cl *client, i v1.Image, least, failRank int) (int, error) {
+	var r v1.Report
+	if err := cl.call(http.MethodGet, "/images/"+seg(i.Digest)+"/report", nil, nil, &r); err != nil {
+		return 0, err
+	}
 	r.Vulnerabilities = slices.DeleteFunc(r.Vulnerabilities, func(f schemas.Finding) bool {
 		return schemas.SeverityRank(f.NormalizedSeverity) < least || c.Fixable && f.FixedInVersion == ""
 	})
 	if err := e.print(r, func() error { return e.findings(r) }); err != nil {
-		return err
+		return 0, err
 	}
 	n := 0
 	for _, f := range r.Vulnerabilities {
@@ -58,10 +80,7 @@ func (c *reportCmd) Run(e *env) error {
 			n++
 		}
 	}
-	if n > 0 {
-		return &found{fmt.Sprintf("%s of severity %s or higher", terminal.Count(n, "finding"), strings.ToLower(c.FailOn))}
-	}
-	return nil
+	return n, nil
 }
 
 // rankOf is the rank of a severity, or what is meant by none.
@@ -74,7 +93,7 @@ func rankOf(severity string, none int) (int, error) {
 }
 
 func (e *env) findings(r v1.Report) error {
-	name := strings.Join(r.Manifest.Names, " ")
+	name := strings.TrimSpace(strings.Join(r.Manifest.Names, " ") + " " + r.Manifest.Labels["platform"])
 	if err := e.printf("%s  %s\n%s, vulnerabilities: %s; %d fixable\n\n", e.style.Bold(terminal.Clean(name)), terminal.Clean(r.Manifest.Digest),
 		terminal.Count(r.Packages, "package"), counts(r.Counts), r.Fixable); err != nil {
 		return err

@@ -18,10 +18,10 @@ type Images interface {
 	// for. Repeating it costs nothing.
 	Submit(ctx context.Context, r v1.ImageRequest) ([]v1.Submitted, error)
 	List(ctx context.Context, q v1.ImageQuery) (v1.Page[v1.Image], error)
-	// Get finds an image by digest or by name; of several with the name, the
-	// newest.
+	// Get finds an image by digest or by name; of several platforms, the first.
 	Get(ctx context.Context, ref string) (v1.Image, error)
-	Delete(ctx context.Context, digest string) error
+	// Delete forgets the image with a digest, or all that a name stands for.
+	Delete(ctx context.Context, ref string) error
 }
 
 // Reports answers what is wrong now, and what changed: package matcher.
@@ -59,6 +59,7 @@ func (s *server) registerImages() {
 
 	type listIn struct {
 		PageParams
+		Ref   string `query:"ref" doc:"Only what this name stands for now, one image a platform, or the image with this digest; 404 if there is none" maxLength:"1024"`
 		Name  string `query:"name" doc:"Shell pattern over names; * also matches slashes" maxLength:"1024"`
 		State string `query:"state" enum:"pending,indexed,failed,deleted" doc:"Only images in this state"`
 	}
@@ -66,7 +67,7 @@ func (s *server) registerImages() {
 		if s.Services.Images == nil {
 			return nil, absent("the indexer")
 		}
-		p, err := s.Services.Images.List(ctx, v1.ImageQuery{Paging: in.page(), Name: in.Name, State: in.State})
+		p, err := s.Services.Images.List(ctx, v1.ImageQuery{Paging: in.page(), Ref: in.Ref, Name: in.Name, State: in.State})
 		return &body[v1.Page[v1.Image]]{p}, err
 	}
 	add(s, get, "/images", "List images", looks, 0, list)
@@ -86,13 +87,9 @@ func (s *server) registerImages() {
 		if s.Services.Images == nil {
 			return nil, absent("the indexer")
 		}
-		i, err := s.Services.Images.Get(ctx, in.Ref)
-		if err != nil {
-			return nil, err
-		}
-		return nil, s.Services.Images.Delete(ctx, i.Digest)
+		return nil, s.Services.Images.Delete(ctx, in.Ref)
 	}
-	add(s, remove, "/images/{ref}", "Forget an image", publishes, http.StatusNoContent, deleteImage)
+	add(s, remove, "/images/{ref}", "Forget an image, or all that a name stands for", publishes, http.StatusNoContent, deleteImage)
 	add(s, remove, "/manifests/{ref}", "Forget an image (the same as DELETE /images/{ref})", publishes, http.StatusNoContent, deleteImage)
 
 	report := func(ctx context.Context, in *ImageParam) (*body[v1.Report], error) {

@@ -45,6 +45,8 @@ type Image struct {
 	Digest          string              `json:"digest" doc:"Digest of the manifest"`
 	Names           []string            `json:"names" doc:"Names people know the image by" nullable:"false"`
 	Labels          map[string]string   `json:"labels" doc:"Labels kept with the image"`
+	Platform        string              `json:"platform,omitempty" doc:"What it runs on, as os/arch[/variant], if that is known"`
+	Verified        bool                `json:"verified" doc:"Whether a registry answered with it. Otherwise its layers are what somebody said they are"`
 	State           string              `json:"state" enum:"pending,indexed,failed,deleted" doc:"How far indexing has come"`
 	Reason          string              `json:"reason,omitempty" doc:"Why indexing failed"`
 	Packages        int                 `json:"packages" doc:"Number of packages found"`
@@ -54,9 +56,11 @@ type Image struct {
 }
 
 // ImageQuery selects images. Name is a shell pattern over names, in which *
-// also matches slashes.
+// also matches slashes. Ref selects what one name stands for now, or the image
+// with a digest.
 type ImageQuery struct {
 	Paging
+	Ref   string
 	Name  string
 	State string
 }
