@@ -56,7 +56,7 @@ const (
 	expandAliases = `
 SELECT DISTINCT unnest(tocsin.aliases(x.id)) FROM (` + rowsCalled + `) x`
 
-	// rowsCalled finds rows by name, by name with more words after it, as some
+	// rowsCalled finds rows by name, by name with more text after it, as some
 	// feeds write, and by alias. '!' is what follows a space.
 	rowsCalled = `
   SELECT v.id FROM unnest(@ids::text[]) AS q (id) JOIN public.vuln v ON v.name = q.id
@@ -69,17 +69,16 @@ SELECT DISTINCT unnest(tocsin.aliases(x.id)) FROM (` + rowsCalled + `) x`
   JOIN public.vulnerability_alias va ON va.alias = a.id`
 
 	considerCalled = `
-INSERT INTO considered (vuln, identity, sig, pref, before, after)
-SELECT v.id, dense_rank() OVER (ORDER BY v.updater, v.name), '',
-  ((5 - tocsin.severity_rank(v.normalized_severity)) * 2 + (v.fixed_in_version = '')::integer)::bigint << 56 | v.id, true, true
+INSERT INTO considered (vuln, identity, sig, before, after)
+SELECT v.id, dense_rank() OVER (ORDER BY v.updater, v.name), '', true, true
 FROM (` + rowsCalled + `) c
 JOIN public.vuln v ON v.id = c.id AND NOT v.not_vulnerable
 WHERE EXISTS (SELECT FROM public.uo_vuln u JOIN tocsin.cursor k ON k.op_id = u.uo WHERE u.vuln = v.id)`
 
 	insertFound = `
 INSERT INTO finding (occurrence, kind, vuln)
-SELECT d.occurrence, 0, min(c.pref) & ((1::bigint << 56) - 1)
-FROM verdict d JOIN considered c ON c.vuln = d.vuln
+SELECT d.occurrence, 0, min(r.pref) & ((1::bigint << 56) - 1)
+FROM verdict d JOIN considered c ON c.vuln = d.vuln JOIN rated r ON r.vuln = d.vuln
 GROUP BY c.identity, d.occurrence`
 )
 
@@ -99,7 +98,7 @@ func (e *Engine) Affected(ctx context.Context, id string, p Page) (items []Affec
 		if err := w.find(ctx, id); err != nil {
 			return err
 		}
-		found, words, err := w.holders(ctx, int32(min(after, 1<<31-1)), limit+1)
+		found, dict, err := w.holders(ctx, int32(min(after, 1<<31-1)), limit+1)
 		if err != nil {
 			return err
 		}
@@ -110,7 +109,7 @@ func (e *Engine) Affected(ctx context.Context, id string, p Page) (items []Affec
 		for _, h := range found {
 			a := Affected{Manifest: h.manifest}
 			for _, l := range h.lines {
-				f, _, err := words.finding(l)
+				f, _, err := dict.finding(l)
 				if err != nil {
 					return err
 				}
@@ -149,12 +148,15 @@ func (w *work) find(ctx context.Context, id string) error {
 	if err := w.judgeAll(ctx, w.sql.allCandidates); err != nil {
 		return err
 	}
-	if _, err := w.exec(ctx, insertFound, nil); err != nil {
-		return err
-	}
 	ops, err := enrichmentOps(ctx, w.tx)
 	if err != nil {
 		return err
 	}
-	return w.sayAll(ctx, ops, ops)
+	if err := w.rate(ctx, ops, ops); err != nil {
+		return err
+	}
+	if _, err := w.exec(ctx, insertFound, nil); err != nil {
+		return err
+	}
+	return w.describe(ctx, ops, ops)
 }

@@ -53,11 +53,12 @@ FROM (
   SELECT occurrence, bool_or(before) AS before, bool_or(after) AS after, bool_or(before <> after) AS differs,
     min(old) AS old, min(new) AS new, min(new) FILTER (WHERE NOT before) AS fresh, min(old) FILTER (WHERE NOT after) AS stale
   FROM (
-    SELECT c.identity, d.occurrence, bool_or(c.before) AS before, bool_or(c.after) AS after,
-      min(c.pref) FILTER (WHERE c.before) AS old, min(c.pref) FILTER (WHERE c.after) AS new
-    FROM verdict d JOIN considered c ON c.vuln = d.vuln
-    GROUP BY c.identity, d.occurrence, c.sig
+    SELECT c.identity, d.occurrence, bool_or(c.before AND r.before) AS before, bool_or(c.after AND r.after) AS after,
+      min(r.pref) FILTER (WHERE c.before AND r.before) AS old, min(r.pref) FILTER (WHERE c.after AND r.after) AS new
+    FROM verdict d JOIN considered c ON c.vuln = d.vuln JOIN rated r ON r.vuln = d.vuln
+    GROUP BY c.identity, d.occurrence, r.sig
   ) s
+  WHERE before OR after
   GROUP BY identity, occurrence
 ) f
 WHERE NOT (before AND after) OR differs`
@@ -88,17 +89,32 @@ func (e *Engine) vulnerabilityChange(ctx context.Context, tx pgx.Tx, s *step) (d
 	if err := w.judgeUnderBarrier(ctx); err != nil {
 		return done, err
 	}
-	if _, err := w.exec(ctx, insertFindings, nil); err != nil {
-		return done, fmt.Errorf("findings: %w", err)
-	}
 	ops, err := enrichmentOps(ctx, tx)
 	if err != nil {
 		return done, err
 	}
-	if err := w.say(ctx, ops, ops); err != nil {
+	if err := w.compare(ctx, ops, ops); err != nil {
 		return done, err
 	}
 	return w.finish(ctx, s, done)
+}
+
+// compare finds what has changed among the vulnerable pairs, with the
+// enrichments of before and of after, and stores what the findings say.
+func (w *work) compare(ctx context.Context, before, after enrichments) error {
+	if err := w.rate(ctx, before, after); err != nil {
+		return err
+	}
+	if _, err := w.exec(ctx, insertFindings, nil); err != nil {
+		return fmt.Errorf("findings: %w", err)
+	}
+	if err := w.describe(ctx, before, after); err != nil {
+		return err
+	}
+	if _, err := w.exec(ctx, insertAdvisories, nil); err != nil {
+		return fmt.Errorf("advisories: %w", err)
+	}
+	return nil
 }
 
 // judgeUnderBarrier judges what can be judged while manifests are indexed,
@@ -130,7 +146,7 @@ func (w *work) finish(ctx context.Context, s *step, done schemas.UpdateCompleted
 	if err := w.tx.QueryRow(ctx, insertChange, args).Scan(&change); err != nil {
 		return done, fmt.Errorf("change: %w", err)
 	}
-	affected, err := w.expand(ctx, change, s.kind)
+	affected, err := w.expand(ctx, change)
 	if err != nil {
 		return done, err
 	}

@@ -11,7 +11,7 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-// dictionary holds the words of findings while they are rendered.
+// dictionary holds what findings are rendered from: advisories and packages.
 type dictionary struct {
 	advisories  map[int64]*schemas.Finding
 	occurrences map[int32]*occurrence

@@ -43,12 +43,12 @@ func (e *Engine) Diff(ctx context.Context, prev, cur uuid.UUID) iter.Seq2[Manife
 			}
 			var after int32
 			for {
-				found, words, err := w.holders(ctx, after, diffPage)
+				found, dict, err := w.holders(ctx, after, diffPage)
 				if err != nil || len(found) == 0 {
 					return err
 				}
 				for _, h := range found {
-					d, err := h.diff(words)
+					d, err := h.diff(dict)
 					if err != nil {
 						return err
 					}
@@ -83,14 +83,17 @@ func (w *work) between(ctx context.Context, prev, cur uuid.UUID) error {
 	if err := w.judgeAll(ctx, w.sql.allCandidates); err != nil {
 		return err
 	}
-	if _, err := w.exec(ctx, insertFindings, nil); err != nil {
-		return err
-	}
 	ops, err := enrichmentOps(ctx, w.tx)
 	if err != nil {
 		return err
 	}
-	return w.sayAll(ctx, ops, ops)
+	if err := w.rate(ctx, ops, ops); err != nil {
+		return err
+	}
+	if _, err := w.exec(ctx, insertFindings, nil); err != nil {
+		return err
+	}
+	return w.describe(ctx, ops, ops)
 }
 
 func (w *work) stepBetween(ctx context.Context, prev, cur uuid.UUID) (*step, error) {
@@ -114,13 +117,13 @@ func (w *work) stepBetween(ctx context.Context, prev, cur uuid.UUID) (*step, err
 	return s, err
 }
 
-func (h *held) diff(words *dictionary) (ManifestDiff, error) {
+func (h *held) diff(dict *dictionary) (ManifestDiff, error) {
 	d := ManifestDiff{
 		Manifest: h.manifest,
 		Added:    []schemas.Finding{}, Removed: []schemas.Finding{}, Revised: []schemas.RevisedFinding{},
 	}
 	for _, l := range h.lines {
-		f, changes, err := words.finding(l)
+		f, changes, err := dict.finding(l)
 		if err != nil {
 			return d, err
 		}

@@ -45,7 +45,8 @@ func enrichmentOps(ctx context.Context, tx pgx.Tx) (enrichments, error) {
 }
 
 const (
-	// recordsOf lists the CVE ids that an operation has a record of.
+	// countRecords counts the CVE ids that an operation has a record of and the
+	// other has not.
 	countRecords = `
 WITH was AS (SELECT DISTINCT unnest(e.tags) AS cve FROM public.uo_enrich u JOIN public.enrichment e ON e.id = u.enrich WHERE u.uo = @prev),
      now AS (SELECT DISTINCT unnest(e.tags) AS cve FROM public.uo_enrich u JOIN public.enrichment e ON e.id = u.enrich WHERE u.uo = @cur)
@@ -69,37 +70,53 @@ WITH was AS (SELECT DISTINCT unnest(e.tags) AS cve FROM public.uo_enrich u JOIN 
 INSERT INTO crossing (cve)
 SELECT cve FROM was FULL JOIN now USING (cve) WHERE was.cve IS NULL OR now.cve IS NULL`
 
+	// insertRescored finds the CVEs of whose CVSS records one has changed.
+	insertRescored = `
+INSERT INTO crossing (cve)
+SELECT DISTINCT unnest(e.tags)
+FROM (
+  (SELECT enrich FROM public.uo_enrich WHERE uo = @prev EXCEPT SELECT enrich FROM public.uo_enrich WHERE uo = @cur)
+  UNION ALL
+  (SELECT enrich FROM public.uo_enrich WHERE uo = @cur EXCEPT SELECT enrich FROM public.uo_enrich WHERE uo = @prev)
+) d JOIN public.enrichment e ON e.id = d.enrich`
+
 	// considerCrossing finds the rows that speak of those CVEs: first, cheaply,
-	// all in which one is mentioned anywhere.
+	// all in which one is mentioned anywhere. Of CVSS, the rows alone count that
+	// have no severity of their own.
 	considerCrossing = `
-INSERT INTO considered (vuln, identity, sig, pref, before, after)
-SELECT v.id, dense_rank() OVER (ORDER BY v.updater, v.name), '',
-  ((5 - tocsin.severity_rank(v.normalized_severity)) * 2 + (v.fixed_in_version = '')::integer)::bigint << 56 | v.id, true, true
+INSERT INTO considered (vuln, identity, sig, before, after)
+SELECT v.id, dense_rank() OVER (ORDER BY v.updater, v.name), '', true, true
 FROM (
   SELECT v.id FROM public.vuln v
   CROSS JOIN LATERAL regexp_matches(v.name || ' ' || v.links, '(cve[-_][0-9]{4}[-_][0-9]{4,})', 'gi') m
   JOIN crossing x ON x.cve = upper(replace(m[1], '_', '-'))
+  WHERE NOT @unrated OR tocsin.severity_rank(v.normalized_severity) = 0
   UNION
   SELECT va.vulnerability FROM public.vulnerability_alias va
   JOIN public.alias a ON a.id = va.alias
   JOIN public.alias_namespace n ON n.id = a.namespace
   JOIN crossing x ON x.cve = upper(n.namespace || '-' || a.name)
 ) c
-JOIN public.vuln v ON v.id = c.id AND NOT v.not_vulnerable
+JOIN public.vuln v ON v.id = c.id AND NOT v.not_vulnerable AND (NOT @unrated OR tocsin.severity_rank(v.normalized_severity) = 0)
 WHERE EXISTS (SELECT FROM public.uo_vuln u JOIN tocsin.cursor k ON k.op_id = u.uo WHERE u.vuln = v.id)
-  AND tocsin.cves(v.name, tocsin.aliases(v.id), v.links) && (SELECT array_agg(cve) FROM crossing)`
+  AND EXISTS (SELECT FROM unnest(tocsin.cves(v.name, tocsin.aliases(v.id), v.links)) AS o (cve) JOIN crossing x ON x.cve = o.cve)`
 
-	insertEnriched = `
-INSERT INTO finding (occurrence, kind, vuln, previous)
-SELECT d.occurrence, 2, min(c.pref) & ((1::bigint << 56) - 1), min(c.pref) & ((1::bigint << 56) - 1)
-FROM verdict d JOIN considered c ON c.vuln = d.vuln
-GROUP BY c.identity, d.occurrence`
+	// insertSiblings adds the other rows of the same advisories, which may speak
+	// for them instead.
+	insertSiblings = `
+INSERT INTO considered (vuln, identity, sig, before, after)
+SELECT DISTINCT v.id, c.identity, '', true, true
+FROM considered c
+JOIN public.vuln w ON w.id = c.vuln
+JOIN public.vuln v ON v.name = w.name AND v.updater = w.updater AND NOT v.not_vulnerable
+WHERE NOT EXISTS (SELECT FROM considered o WHERE o.vuln = v.id)
+  AND EXISTS (SELECT FROM public.uo_vuln u JOIN tocsin.cursor k ON k.op_id = u.uo WHERE u.vuln = v.id)`
 )
 
 // enrichmentChange does one step of an enrichment updater. A CVE that enters
-// or leaves KEV, and one whose EPSS crosses the threshold, revises the findings
-// there are. The first load is silent: it is what later ones are held against.
-// CVSS scores are never news by themselves.
+// or leaves KEV, one whose EPSS crosses the threshold, and one whose CVSS scores
+// give another severity to a finding that has none of its own, revises the
+// findings there are; so does the first load.
 func (e *Engine) enrichmentChange(ctx context.Context, tx pgx.Tx, s *step) (done schemas.UpdateCompleted, err error) {
 	w, err := e.begin(ctx, tx)
 	if err != nil {
@@ -111,18 +128,18 @@ func (e *Engine) enrichmentChange(ctx context.Context, tx pgx.Tx, s *step) (done
 		return done, fmt.Errorf("difference of the operations: %w", err)
 	}
 	var crossed int64
-	if s.prev != nil {
-		switch s.updater {
-		case kevName:
-			crossed, err = w.exec(ctx, insertListed, args)
-		case epssName:
-			args["threshold"] = e.opts.EPSSThreshold
-			crossed, err = w.exec(ctx, insertCrossed, args)
-			done.Revised = int(crossed)
-		}
-		if err != nil {
-			return done, fmt.Errorf("difference of the operations: %w", err)
-		}
+	switch s.updater {
+	case kevName:
+		crossed, err = w.exec(ctx, insertListed, args)
+	case epssName:
+		args["threshold"] = e.opts.EPSSThreshold
+		crossed, err = w.exec(ctx, insertCrossed, args)
+		done.Revised = int(crossed)
+	case cvssName:
+		crossed, err = w.exec(ctx, insertRescored, args)
+	}
+	if err != nil {
+		return done, fmt.Errorf("difference of the operations: %w", err)
 	}
 	if crossed == 0 {
 		if _, err := w.exec(ctx, lockBarrier, pgx.NamedArgs{"key": BarrierKey}); err != nil {
@@ -133,23 +150,23 @@ func (e *Engine) enrichmentChange(ctx context.Context, tx pgx.Tx, s *step) (done
 	if _, err := w.exec(ctx, `ANALYZE crossing`, nil); err != nil {
 		return done, err
 	}
-	if _, err := w.exec(ctx, considerCrossing, nil); err != nil {
+	if _, err := w.exec(ctx, considerCrossing, pgx.NamedArgs{"unrated": s.updater == cvssName}); err != nil {
 		return done, fmt.Errorf("vulnerabilities of the CVEs: %w", err)
 	}
 	if _, err := w.exec(ctx, `ANALYZE considered`, nil); err != nil {
 		return done, err
 	}
+	if _, err := w.exec(ctx, insertSiblings, nil); err != nil {
+		return done, fmt.Errorf("rows of the same advisories: %w", err)
+	}
 	if err := w.judgeUnderBarrier(ctx); err != nil {
 		return done, err
-	}
-	if _, err := w.exec(ctx, insertEnriched, nil); err != nil {
-		return done, fmt.Errorf("findings: %w", err)
 	}
 	ops, err := enrichmentOps(ctx, tx)
 	if err != nil {
 		return done, err
 	}
-	if err := w.say(ctx, ops.with(s.updater, s.prevID()), ops.with(s.updater, s.cur.id)); err != nil {
+	if err := w.compare(ctx, ops.with(s.updater, s.prevID()), ops.with(s.updater, s.cur.id)); err != nil {
 		return done, err
 	}
 	return w.finish(ctx, s, done)

@@ -20,25 +20,29 @@ CREATE TEMP TABLE affected_manifest (
 `
 	// insertAffectedOccurrences sums up what a change means for whoever has an
 	// occurrence. flags: bit 0–5 the severity ranks of what was added and
-	// revised, bit 6 fixable, bit 7 in KEV, bit 8 always. epss is -1 for none.
+	// revised, bit 6 fixable, bit 7 in KEV, bit 8 always; bit 9–16 the same of
+	// what was removed. epss is -1 for none.
 	insertAffectedOccurrences = `
 INSERT INTO affected_occurrence (occurrence, added, removed, revised, flags, epss)
 SELECT f.occurrence_id, count(*) FILTER (WHERE f.kind = 0), count(*) FILTER (WHERE f.kind = 1), count(*) FILTER (WHERE f.kind = 2),
-  256 | coalesce(bit_or((1 << a.severityrank) | (a.fixable::integer << 6) | (a.kev::integer << 7)) FILTER (WHERE f.kind <> 1), 0),
+  256 | coalesce(bit_or(((1 << a.severityrank) | (a.fixable::integer << 6) | (a.kev::integer << 7)) << CASE WHEN f.kind = 1 THEN 9 ELSE 0 END), 0),
   coalesce(max(a.epss) FILTER (WHERE f.kind <> 1), -1)
 FROM tocsin.change_finding f JOIN tocsin.advisory a ON a.id = f.advisory_id
 WHERE f.change_id = @change
 GROUP BY f.occurrence_id`
 
 	// insertAffectedManifests takes apart what one of the statements below sums
-	// up by inventory.
+	// up by inventory. Where nothing was added or revised, severity, fixable and
+	// kev are those of what was removed, so that whoever was told of a finding
+	// is told of its end.
 	insertAffectedManifests = `
 INSERT INTO affected_manifest
 SELECT m.id, x.inventory_id, coalesce(m.naming_id, 0), x.added, x.removed, x.revised,
-  CASE WHEN x.flags & 32 <> 0 THEN 5 WHEN x.flags & 16 <> 0 THEN 4 WHEN x.flags & 8 <> 0 THEN 3
-       WHEN x.flags & 4 <> 0 THEN 2 WHEN x.flags & 2 <> 0 THEN 1 ELSE 0 END,
-  x.flags & 64 <> 0, x.flags & 128 <> 0, nullif(x.epss, -1)
+  CASE WHEN f.of & 32 <> 0 THEN 5 WHEN f.of & 16 <> 0 THEN 4 WHEN f.of & 8 <> 0 THEN 3
+       WHEN f.of & 4 <> 0 THEN 2 WHEN f.of & 2 <> 0 THEN 1 ELSE 0 END,
+  f.of & 64 <> 0, f.of & 128 <> 0, nullif(x.epss, -1)
 FROM (%s) x
+CROSS JOIN LATERAL (SELECT CASE WHEN x.flags & 63 <> 0 THEN x.flags ELSE x.flags >> 9 END AS of) f
 JOIN tocsin.manifest m ON m.id = x.manifest_id AND m.state <> 'deleted'
 WHERE x.flags <> 0`
 
@@ -79,11 +83,11 @@ WHERE x.flags <> 0`
 
 // expand writes the change's findings and fills affected_manifest, and says
 // how many manifests it has.
-func (w *work) expand(ctx context.Context, change int64, kind string) (int64, error) {
+func (w *work) expand(ctx context.Context, change int64) (int64, error) {
 	if _, err := w.tx.Conn().PgConn().Exec(ctx, affectedTables).ReadAll(); err != nil {
 		return 0, err
 	}
-	n, err := w.exec(ctx, insertChangeFindings, pgx.NamedArgs{"change": change, "kind": kind, "threshold": w.opts.EPSSThreshold})
+	n, err := w.exec(ctx, insertChangeFindings, pgx.NamedArgs{"change": change})
 	if err != nil {
 		return 0, fmt.Errorf("findings: %w", err)
 	}

@@ -23,28 +23,27 @@ type present struct {
 	skips      *Skips
 }
 
-// countPresent counts findings: of the rows of one advisory that match one
-// occurrence, the first by preference speaks for it.
-const countPresent = `
-WITH finding AS (
-  SELECT DISTINCT ON (v.updater, v.name, p.occurrence) v.id
+const (
+	// ratedPairs are the findings of vulnerable pairs: of the rows of one
+	// advisory that match one occurrence, the first by preference speaks for it.
+	ratedPairs = `
+WITH rated AS MATERIALIZED (
+  SELECT v.id, v.updater, v.name, tocsin.fixed_version(v.fixed_in_version) AS fixed, s.kev, (s.epss->>'score')::float8 AS epss,
+    tocsin.severity_rank(tocsin.effective_severity(v.normalized_severity, s.rank)) AS rank
+  FROM (SELECT DISTINCT unnest(@vulns::bigint[]) AS id) d
+  JOIN public.vuln v ON v.id = d.id
+  LEFT JOIN LATERAL tocsin.enriched(v.id, v.name, v.links, @ops::bigint[]) s ON cardinality(@ops::bigint[]) > 0
+), finding AS (
+  SELECT DISTINCT ON (r.updater, r.name, p.occurrence) p.occurrence, r.rank, r.fixed, r.kev, r.epss
   FROM unnest(@vulns::bigint[], @occurrences::integer[]) AS p (vuln, occurrence)
-  JOIN public.vuln v ON v.id = p.vuln
-  ORDER BY v.updater, v.name, p.occurrence, tocsin.severity_rank(v.normalized_severity) DESC, v.fixed_in_version = '', v.id
-)
-SELECT tocsin.severity_rank(v.normalized_severity), sum(f.n)::integer, bool_or(tocsin.fixable(v.fixed_in_version)),
-  bool_or(coalesce(s.kev, false)), max(ceil(s.epss * 100))::integer
-FROM (SELECT id, count(*) AS n FROM finding GROUP BY id) f
-JOIN public.vuln v ON v.id = f.id
-LEFT JOIN LATERAL (` + scores + `) s ON cardinality(@ops::bigint[]) > 0
-GROUP BY 1`
+  JOIN rated r ON r.id = p.vuln
+  ORDER BY r.updater, r.name, p.occurrence, r.rank DESC, r.fixed = '', r.id
+)`
 
-// scores reads the KEV and EPSS entries of vulnerability v as of the given
-// enrichment operations.
-const scores = `
-  SELECT bool_or(e.updater = @kev) AS kev, max((e.data->>'epss')::float8) FILTER (WHERE e.updater = @epss) AS epss
-  FROM public.enrichment e JOIN public.uo_enrich ue ON ue.enrich = e.id
-  WHERE e.tags && tocsin.cves(v.name, tocsin.aliases(v.id), v.links) AND ue.uo = ANY(@ops::bigint[])`
+	countPresent = ratedPairs + `
+SELECT rank, count(*)::integer, bool_or(fixed NOT IN ('', '0')), bool_or(coalesce(kev, false)), max(ceil(least(greatest(epss, 0), 1) * 100))::integer
+FROM finding GROUP BY rank`
+)
 
 // present finds what is wrong with the occurrences as of the cursors.
 func (e *Engine) present(ctx context.Context, tx pgx.Tx, occurrences []int32) (present, error) {
@@ -60,7 +59,7 @@ func (e *Engine) present(ctx context.Context, tx pgx.Tx, occurrences []int32) (p
 	}
 	vulns, occs := split(cs)
 	rows, err := tx.Query(ctx, countPresent, pgx.NamedArgs{
-		"vulns": vulns, "occurrences": occs, "ops": ops.all(), "kev": kevName, "epss": epssName,
+		"vulns": vulns, "occurrences": occs, "ops": ops.all(),
 	})
 	if err != nil {
 		return p, err
@@ -136,13 +135,7 @@ const (
 SELECT DISTINCT o.id FROM tocsin.inventory i CROSS JOIN LATERAL unnest(i.occurrences) AS o (id)
 WHERE i.current AND i.manifest_id = ANY(@manifests) ORDER BY o.id`
 
-	countHeld = `
-WITH finding AS (
-  SELECT DISTINCT ON (v.updater, v.name, p.occurrence) p.occurrence, tocsin.severity_rank(v.normalized_severity) AS rank
-  FROM unnest(@vulns::bigint[], @occurrences::integer[]) AS p (vuln, occurrence)
-  JOIN public.vuln v ON v.id = p.vuln
-  ORDER BY v.updater, v.name, p.occurrence, tocsin.severity_rank(v.normalized_severity) DESC, v.fixed_in_version = '', v.id
-)
+	countHeld = ratedPairs + `
 SELECT i.manifest_id, f.rank, count(*)::integer
 FROM tocsin.inventory i
 CROSS JOIN LATERAL unnest(i.occurrences) AS o (id)
@@ -188,7 +181,13 @@ func (e *Engine) countHeld(ctx context.Context, manifests []int32) (map[int32]sc
 			return err
 		}
 		vulns, occurrences := split(cs)
-		rows, err = tx.Query(ctx, countHeld, pgx.NamedArgs{"vulns": vulns, "occurrences": occurrences, "manifests": manifests})
+		ops, err := enrichmentOps(ctx, tx)
+		if err != nil {
+			return err
+		}
+		rows, err = tx.Query(ctx, countHeld, pgx.NamedArgs{
+			"vulns": vulns, "occurrences": occurrences, "manifests": manifests, "ops": ops.all(),
+		})
 		if err != nil {
 			return err
 		}

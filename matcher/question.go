@@ -53,15 +53,16 @@ ORDER BY i.manifest_id
 LIMIT @limit`
 
 	selectHeldLines = `
-SELECT i.manifest_id, f.occurrence, f.kind, f.vuln, f.previous, tocsin.severity_rank(v.normalized_severity) AS rank
+SELECT i.manifest_id, f.occurrence, f.kind, f.vuln, f.previous, (5 - (r.pref >> 57))::smallint AS rank
 FROM tocsin.inventory i
 CROSS JOIN LATERAL unnest(i.occurrences) AS o (id)
 JOIN finding f ON f.occurrence = o.id
 JOIN public.vuln v ON v.id = f.vuln
+JOIN rated r ON r.vuln = f.vuln
 WHERE i.id = ANY(@inventories)
 ORDER BY i.manifest_id, rank DESC, v.name, f.occurrence, f.vuln`
 
-	selectSaid = `SELECT DISTINCT ON (vuln) vuln, content FROM said WHERE vuln = ANY(@ids) ORDER BY vuln, before`
+	selectContent = `SELECT DISTINCT ON (vuln) vuln, body FROM content WHERE vuln = ANY(@ids) ORDER BY vuln, before`
 )
 
 // held is one manifest with the findings it has a part in.
@@ -71,8 +72,8 @@ type held struct {
 	lines    []line
 }
 
-// holders returns at most limit manifests after the given one, and the words
-// for their findings.
+// holders returns at most limit manifests after the given one, and what their
+// findings say.
 func (w *work) holders(ctx context.Context, after int32, limit int) ([]held, *dictionary, error) {
 	rows, err := w.tx.Query(ctx, selectHolders, pgx.NamedArgs{"after": after, "limit": limit})
 	if err != nil {
@@ -106,12 +107,12 @@ func (w *work) holders(ctx context.Context, after int32, limit int) ([]held, *di
 	if err != nil {
 		return nil, nil, err
 	}
-	words := newDictionary()
+	dict := newDictionary()
 	for _, h := range out {
-		words.want(h.lines)
+		dict.want(h.lines)
 	}
-	if err := words.loadFrom(ctx, w.tx, selectSaid); err != nil {
-		return nil, nil, fmt.Errorf("words of the findings: %w", err)
+	if err := dict.loadFrom(ctx, w.tx, selectContent); err != nil {
+		return nil, nil, fmt.Errorf("content of the findings: %w", err)
 	}
-	return out, words, nil
+	return out, dict, nil
 }

@@ -48,7 +48,7 @@ const (
 	revised = 2
 )
 
-// line is one finding of one event, before its words are looked up.
+// line is one finding of one event, before what it says is looked up.
 type line struct {
 	occurrence int32
 	kind       int16
@@ -82,20 +82,20 @@ func (e *Engine) renderChunk(ctx context.Context, keys []schemas.ChangeKey, limi
 	if err != nil {
 		return nil, err
 	}
-	words := newDictionary()
+	dict := newDictionary()
 	for _, ls := range lines {
 		// Enough lines to fill the limit are looked up: a finding takes more
 		// than 128 bytes.
 		if limit > 0 && len(ls) > limit/128+1 {
 			ls = ls[:limit/128+1]
 		}
-		words.want(ls)
+		dict.want(ls)
 	}
-	if err := words.load(ctx, e.pool); err != nil {
+	if err := dict.load(ctx, e.pool); err != nil {
 		return nil, err
 	}
 	for i := range events {
-		if err := fill(&events[i], lines[i], words, limit); err != nil {
+		if err := fill(&events[i], lines[i], dict, limit); err != nil {
 			return nil, err
 		}
 	}
@@ -166,7 +166,7 @@ func (e *Engine) lines(ctx context.Context, keys []schemas.ChangeKey) ([][]line,
 }
 
 // fill counts the lines and renders as many as fit.
-func fill(v *schemas.VulnerabilitiesChanged, lines []line, words *dictionary, limit int) error {
+func fill(v *schemas.VulnerabilitiesChanged, lines []line, dict *dictionary, limit int) error {
 	for _, l := range lines {
 		switch l.kind {
 		case added:
@@ -189,7 +189,7 @@ func fill(v *schemas.VulnerabilitiesChanged, lines []line, words *dictionary, li
 		size = len(b)
 	}
 	for _, l := range lines {
-		f, changes, err := words.finding(l)
+		f, changes, err := dict.finding(l)
 		if err != nil {
 			return err
 		}
@@ -251,13 +251,13 @@ func (e *Engine) ChangeFindings(ctx context.Context, key schemas.ChangeKey, kind
 		lines = lines[:limit]
 		next = strconv.FormatInt(from+int64(limit), 10)
 	}
-	words := newDictionary()
-	words.want(lines)
-	if err := words.load(ctx, e.pool); err != nil {
+	dict := newDictionary()
+	dict.want(lines)
+	if err := dict.load(ctx, e.pool); err != nil {
 		return nil, "", fmt.Errorf("findings of a change: %w", err)
 	}
 	for _, l := range lines {
-		f, changes, err := words.finding(l)
+		f, changes, err := dict.finding(l)
 		if err != nil {
 			return nil, "", err
 		}

@@ -7,12 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/quay/claircore"
-	"github.com/quay/claircore/enricher/cvss"
-	"github.com/quay/claircore/enricher/epss"
-	"github.com/quay/claircore/enricher/kev"
 
 	"tocsin.dev/tocsin/schemas"
 )
@@ -22,11 +21,21 @@ import (
 var ErrNotIndexed = fmt.Errorf("%w, or not indexed yet", ErrUnknownManifest)
 
 // Report is the vulnerability report of a manifest: libvuln's Scan with the
-// two mends of [Store] and [Lenient].
+// mends of [Store] and [Lenient], and what counts about each finding.
 type Report struct {
 	*claircore.VulnerabilityReport
 	// Skipped is what could not be judged.
 	Skipped *Skips
+
+	ratings map[string]rating // by vulnerability id
+}
+
+// rating is what counts about a vulnerability, together with the enrichments.
+type rating struct {
+	severity, source, fixed string
+	kev                     bool
+	epss                    *schemas.EPSS
+	cvss                    []schemas.CVSS
 }
 
 // Report scans the stored index report of a manifest. Errors: [ErrNotIndexed].
@@ -46,24 +55,89 @@ func (e *Engine) Report(ctx context.Context, digest claircore.Digest) (*Report, 
 	if err != nil {
 		return nil, fmt.Errorf("scan %s: %w", digest, err)
 	}
-	return &Report{vr, skips}, nil
+	r := &Report{VulnerabilityReport: vr, Skipped: skips}
+	if r.ratings, err = e.ratings(ctx, vr); err != nil {
+		return nil, fmt.Errorf("ratings of %s: %w", digest, err)
+	}
+	return r, nil
 }
 
-// Findings are the report's findings in an event's words, most severe first.
+// selectRatings reads the ratings of vulnerabilities with the newest enrichment
+// operations that have data.
+const selectRatings = `
+WITH ops AS (
+  SELECT coalesce(array_agg(id), '{}') AS ids
+  FROM (SELECT DISTINCT ON (o.updater) o.id FROM public.update_operation o
+        WHERE o.kind = 'enrichment' AND EXISTS (SELECT FROM public.uo_enrich u WHERE u.uo = o.id)
+        ORDER BY o.updater, o.id DESC) n
+)
+SELECT v.id::text, tocsin.effective_severity(v.normalized_severity, s.rank),
+  coalesce(tocsin.severity_source(v.updater, v.severity, v.normalized_severity, s.rank), ''), tocsin.fixed_version(v.fixed_in_version),
+  coalesce(s.kev, false), s.epss, coalesce(s.cvss, '[]')
+FROM ops
+CROSS JOIN unnest(@ids::bigint[]) AS d (id)
+JOIN public.vuln v ON v.id = d.id
+LEFT JOIN LATERAL tocsin.enriched(v.id, v.name, v.links, ops.ids) s ON cardinality(ops.ids) > 0`
+
+func (e *Engine) ratings(ctx context.Context, vr *claircore.VulnerabilityReport) (map[string]rating, error) {
+	ids := make([]int64, 0, len(vr.Vulnerabilities))
+	for id := range vr.Vulnerabilities {
+		// What a remote matcher brought has no row.
+		if n, err := strconv.ParseInt(id, 10, 64); err == nil {
+			ids = append(ids, n)
+		}
+	}
+	out := make(map[string]rating, len(ids))
+	if len(ids) == 0 {
+		return out, nil
+	}
+	rows, err := e.pool.Query(ctx, selectRatings, pgx.NamedArgs{"ids": ids})
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		var r rating
+		if err := rows.Scan(&id, &r.severity, &r.source, &r.fixed, &r.kev, &r.epss, &r.cvss); err != nil {
+			return nil, err
+		}
+		out[id] = r
+	}
+	return out, rows.Err()
+}
+
+// Findings are the report's findings as events have them, most severe first:
+// one for each advisory and package, spoken for by the row that an event would
+// take. Packages that differ only in what no matcher reads are one.
 func (r *Report) Findings() []schemas.Finding {
-	enriched := r.enrichments()
-	out := []schemas.Finding{}
+	type key struct{ updater, id, occurrence string }
+	type best struct {
+		schemas.Finding
+		row int64
+	}
+	found := make(map[key]best)
 	for id, vulns := range r.PackageVulnerabilities {
-		p := r.Packages[id]
-		if p == nil {
+		if r.Packages[id] == nil {
 			continue
 		}
-		o := r.occurrence(id)
+		o, name := r.occurrence(id)
 		for _, v := range slices.Compact(slices.Sorted(slices.Values(vulns))) {
-			if v := r.Vulnerabilities[v]; v != nil {
-				out = append(out, findingOf(words(v, enriched[v.ID]), o))
+			vuln := r.Vulnerabilities[v]
+			if vuln == nil {
+				continue
+			}
+			row, _ := strconv.ParseInt(v, 10, 64) // 0 for what has no row
+			f := best{findingOf(r.content(vuln), o), row}
+			k := key{vuln.Updater, vuln.Name, name}
+			if have, ok := found[k]; !ok || preferred(&f.Finding, f.row, &have.Finding, have.row) {
+				found[k] = f
 			}
 		}
+	}
+	out := make([]schemas.Finding, 0, len(found))
+	for _, f := range found {
+		out = append(out, f.Finding)
 	}
 	slices.SortFunc(out, func(a, b schemas.Finding) int {
 		return cmp.Or(
@@ -76,8 +150,19 @@ func (r *Report) Findings() []schemas.Finding {
 	return out
 }
 
-// occurrence is one of the report's packages where it was found.
-func (r *Report) occurrence(id string) *occurrence {
+// preferred tells whether a row speaks for an advisory rather than another: the
+// more severe, then the one with a fix, then the older.
+func preferred(a *schemas.Finding, aRow int64, b *schemas.Finding, bRow int64) bool {
+	return cmp.Or(
+		cmp.Compare(schemas.SeverityRank(b.NormalizedSeverity), schemas.SeverityRank(a.NormalizedSeverity)),
+		cmp.Compare(min(len(b.FixedInVersion), 1), min(len(a.FixedInVersion), 1)),
+		cmp.Compare(aRow, bRow),
+	) < 0
+}
+
+// occurrence is one of the report's packages where it was found, and a text that
+// is the same for packages which no matcher tells apart.
+func (r *Report) occurrence(id string) (*occurrence, string) {
 	o := &occurrence{Package: *canonicalPackage(r.Packages[id])}
 	for _, env := range r.Environments[id] {
 		var rec record
@@ -95,14 +180,27 @@ func (r *Report) occurrence(id string) *occurrence {
 			o.Records = append(o.Records, with)
 		}
 	}
-	return o
+	sorted, err := canonicalRecords(o.Records)
+	if err != nil {
+		return o, id
+	}
+	key, err := json.Marshal(occurrence{o.Package, sorted})
+	if err != nil {
+		return o, id
+	}
+	return o, string(key)
 }
 
-// words is what a vulnerability says, before it is said of a package.
-func words(v *claircore.Vulnerability, e *enrichment) *schemas.Finding {
+// content is what a vulnerability says, before it is said of a package.
+func (r *Report) content(v *claircore.Vulnerability) *schemas.Finding {
+	rated, ok := r.ratings[v.ID]
+	if !ok {
+		rated = rating{severity: v.NormalizedSeverity.String(), fixed: v.FixedInVersion}
+	}
 	f := &schemas.Finding{
-		ID: v.Name, Updater: v.Updater, Severity: v.Severity, NormalizedSeverity: v.NormalizedSeverity.String(),
-		FixedInVersion: v.FixedInVersion, Links: strings.Fields(v.Links), Description: v.Description,
+		ID: v.Name, Updater: v.Updater, Severity: v.Severity, NormalizedSeverity: rated.severity, SeveritySource: rated.source,
+		FixedInVersion: rated.fixed, Links: strings.Fields(v.Links), Description: v.Description,
+		CVSS: rated.cvss, EPSS: rated.epss, KEV: rated.kev,
 	}
 	for _, a := range v.Aliases {
 		if s := a.String(); s != v.Name && !slices.Contains(f.Aliases, s) {
@@ -120,55 +218,5 @@ func words(v *claircore.Vulnerability, e *enrichment) *schemas.Finding {
 	if v.Repo != nil {
 		f.Repository = &schemas.Repository{Name: v.Repo.Name, Key: v.Repo.Key}
 	}
-	if e != nil {
-		f.CVSS, f.EPSS, f.KEV = e.cvss, e.epss, e.kev
-	}
 	return f
-}
-
-// enrichment is what a report's enrichers say of one vulnerability.
-type enrichment struct {
-	cvss []schemas.CVSS
-	epss *schemas.EPSS
-	kev  bool
-}
-
-// enrichments reads the report's, by vulnerability id. What does not parse is
-// left out.
-func (r *Report) enrichments() map[string]*enrichment {
-	out := make(map[string]*enrichment)
-	each := func(kind string, add func(*enrichment, json.RawMessage)) {
-		for _, blob := range r.Enrichments[kind] {
-			var byVuln map[string][]json.RawMessage
-			if json.Unmarshal(blob, &byVuln) != nil {
-				continue
-			}
-			for id, records := range byVuln {
-				if out[id] == nil {
-					out[id] = new(enrichment)
-				}
-				for _, rec := range records {
-					add(out[id], rec)
-				}
-			}
-		}
-	}
-	each(kev.Type, func(e *enrichment, _ json.RawMessage) { e.kev = true })
-	each(epss.Type, func(e *enrichment, b json.RawMessage) {
-		var item epss.EPSSItem
-		if json.Unmarshal(b, &item) == nil && (e.epss == nil || item.EPSS > e.epss.Score) {
-			e.epss = &schemas.EPSS{Score: item.EPSS, Percentile: item.Percentile, Date: item.Date}
-		}
-	})
-	each(cvss.Type, func(e *enrichment, b json.RawMessage) {
-		var item struct {
-			Version      string  `json:"version"`
-			VectorString string  `json:"vectorString"`
-			BaseScore    float64 `json:"baseScore"`
-		}
-		if json.Unmarshal(b, &item) == nil {
-			e.cvss = append(e.cvss, schemas.CVSS{Version: item.Version, Vector: item.VectorString, Score: item.BaseScore})
-		}
-	})
-	return out
 }

@@ -16,7 +16,8 @@ import (
 // whose queries differ, in the order of a map: the returned store asks the inner
 // one so that no call has two queries for one package, and returns the union. A
 // missing source package, distribution or repository counts as an empty one
-// instead of a nil pointer. Python's packages are asked for by their normalized
+// instead of a nil pointer. A vulnerability has its aliases for every package
+// that has it, not for one alone. Python's packages are asked for by their normalized
 // names, and rows with exact bounds are found whatever their numbers are, for
 // the matchers of this package to judge.
 func Store(inner datastore.MatcherStore) datastore.MatcherStore {
@@ -69,7 +70,28 @@ func (s *unionStore) Get(ctx context.Context, records []*claircore.IndexRecord, 
 		}
 		keep(found, func(v *claircore.Vulnerability) bool { return strings.HasPrefix(v.Package.Version, osvrange.Prefix) })
 	}
+	shareAliases(out)
 	return out, nil
+}
+
+// shareAliases gives every copy of a vulnerability its aliases: claircore's store
+// gives them to one, when several packages have it.
+func shareAliases(found map[string][]*claircore.Vulnerability) {
+	named := make(map[string]*claircore.Vulnerability)
+	for _, vulns := range found {
+		for _, v := range vulns {
+			if len(v.Aliases) > 0 || v.Self.Valid() {
+				named[v.ID] = v
+			}
+		}
+	}
+	for _, vulns := range found {
+		for _, v := range vulns {
+			if n := named[v.ID]; n != nil {
+				v.Aliases, v.Self = n.Aliases, n.Self
+			}
+		}
+	}
 }
 
 // whole returns a record for building a query: none of its parts is nil, and

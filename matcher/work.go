@@ -28,23 +28,26 @@ INSERT INTO candidate (vuln, occurrence, mask)`
 //   - op: the update operations whose rows are known before, after, or both;
 //   - touched: the advisories, by updater and name, that may have changed;
 //   - considered: the vulnerability rows of those. identity is their
-//     advisory's, sig what a revision is judged by, and pref orders the rows
-//     of an advisory that may speak for it: smallest first, with the row's id
-//     in its lower 56 bits;
+//     advisory's, sig what the publisher says that a revision is judged by;
 //   - candidate: the pairs to judge; verdict: the vulnerable ones;
+//   - rated: the rows in verdict with what they say together with the
+//     enrichments of before, of after, or of both. sig is what a revision is
+//     judged by; pref orders the rows of an advisory that may speak for it:
+//     smallest first, with the row's id in its lower 56 bits;
 //   - finding: what has changed (kind as in change_finding), the row that
-//     says it now (or said it last), and the one that said it before a revision;
-//   - said: what those rows say, before and after;
+//     speaks for it now (or did last), and the one that did before a revision;
+//   - content: what those rows say, before and after, as findings' JSON;
 //   - crossing: the CVE ids of which an enrichment now says otherwise.
 const workTables = `
 SET LOCAL plan_cache_mode = force_custom_plan;
 CREATE TEMP TABLE op (uo bigint, before boolean, after boolean) ON COMMIT DROP;
 CREATE TEMP TABLE touched (identity integer, updater text, name text) ON COMMIT DROP;
-CREATE TEMP TABLE considered (vuln bigint, identity integer, sig text, pref bigint, before boolean, after boolean) ON COMMIT DROP;
+CREATE TEMP TABLE considered (vuln bigint, identity integer, sig text, before boolean, after boolean) ON COMMIT DROP;
 CREATE TEMP TABLE candidate (vuln bigint, occurrence integer, mask bigint) ON COMMIT DROP;
 CREATE TEMP TABLE verdict (vuln bigint, occurrence integer) ON COMMIT DROP;
+CREATE TEMP TABLE rated (vuln bigint, before boolean, after boolean, sig text, pref bigint) ON COMMIT DROP;
 CREATE TEMP TABLE finding (occurrence integer, kind smallint, vuln bigint, previous bigint) ON COMMIT DROP;
-CREATE TEMP TABLE said (vuln bigint, before boolean, hash bytea, content jsonb) ON COMMIT DROP;
+CREATE TEMP TABLE content (vuln bigint, before boolean, hash bytea, body jsonb) ON COMMIT DROP;
 CREATE TEMP TABLE crossing (cve text) ON COMMIT DROP;
 `
 
@@ -80,9 +83,8 @@ func (w *work) exec(ctx context.Context, sql string, args pgx.NamedArgs) (int64,
 
 // insertConsidered fills considered from touched and op.
 const insertConsidered = `
-INSERT INTO considered (vuln, identity, sig, pref, before, after)
-SELECT v.id, t.identity, concat_ws(chr(31), v.severity, v.normalized_severity, v.fixed_in_version),
-  ((5 - tocsin.severity_rank(v.normalized_severity)) * 2 + (v.fixed_in_version = '')::integer)::bigint << 56 | v.id,
+INSERT INTO considered (vuln, identity, sig, before, after)
+SELECT v.id, t.identity, concat_ws(chr(31), v.severity, v.normalized_severity, tocsin.fixed_version(v.fixed_in_version)),
   bool_or(o.before), bool_or(o.after)
 FROM touched t
 JOIN public.vuln v ON v.name = t.name AND v.updater = t.updater AND NOT v.not_vulnerable

@@ -54,6 +54,11 @@ func (a *Announcer) UpdateFailed(ctx context.Context, tx pgx.Tx, data schemas.Up
 	return a.announce(ctx, tx, schemas.TypeUpdateFailed, "", x, data)
 }
 
+// UpdateHeld announces in tx that an update waits to be accepted.
+func (a *Announcer) UpdateHeld(ctx context.Context, tx pgx.Tx, data schemas.UpdateHeld) error {
+	return a.announce(ctx, tx, schemas.TypeUpdateHeld, "", schemas.Extensions{Updater: &data.Updater}, data)
+}
+
 // JobRejected announces in tx that a message could not be understood.
 func (a *Announcer) JobRejected(ctx context.Context, tx pgx.Tx, data schemas.JobRejected) error {
 	data.Payload = text.Cut(data.Payload, 1024)

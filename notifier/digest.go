@@ -103,7 +103,7 @@ func (c *change) writeDigests(ctx context.Context, tx pgx.Tx) error {
 
 const sumChanged = `
 SELECT count(*), COALESCE(sum(added), 0), COALESCE(sum(removed), 0), COALESCE(sum(revised), 0),
-  COALESCE(max(severityrank) FILTER (WHERE added + revised > 0), -1)::integer,
+  COALESCE(max(severityrank), -1)::integer,
   COALESCE(bool_or(fixable), FALSE), COALESCE(bool_or(kev), FALSE), max(epss)::integer,
   count(*) FILTER (WHERE severityrank = 0 AND added + revised > 0), count(*) FILTER (WHERE severityrank = 1 AND added + revised > 0),
   count(*) FILTER (WHERE severityrank = 2 AND added + revised > 0), count(*) FILTER (WHERE severityrank = 3 AND added + revised > 0),

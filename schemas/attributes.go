@@ -57,13 +57,13 @@ const (
 // Attributes are the extension attributes that events may have, beside the
 // trace context.
 var Attributes = []Attribute{
-	{Name: "severity", Meaning: "top normalized severity of what was added and revised", kept: computed,
+	{Name: "severity", Meaning: "top normalized severity of what was added and revised, or removed if that is all", kept: computed,
 		field: func(x *Extensions) any { return &x.Severity }},
 	{Name: "severityrank", Meaning: "the rank of that severity", Values: "0 Unknown to 5 Critical", kept: inColumn,
 		field: func(x *Extensions) any { return &x.SeverityRank }},
-	{Name: "fixable", Meaning: "something added or revised names a fixed version", kept: inColumn,
+	{Name: "fixable", Meaning: "something added or revised, or removed if that is all, names a fixed version", kept: inColumn,
 		field: func(x *Extensions) any { return &x.Fixable }},
-	{Name: "kev", Meaning: "something added or revised is known to be exploited", kept: inColumn,
+	{Name: "kev", Meaning: "something added or revised, or removed if that is all, is known to be exploited", kept: inColumn,
 		field: func(x *Extensions) any { return &x.KEV }},
 	{Name: "epss", Meaning: "highest exploit prediction of what was added and revised, in percent, rounded up", Values: "0 to 100", kept: inColumn,
 		field: func(x *Extensions) any { return &x.EPSS }},

@@ -13,6 +13,7 @@ const (
 	TypeUpdateCompleted        = "dev.tocsin.update.completed.v1"
 	TypeManifestsChanged       = "dev.tocsin.update.manifests_changed.v1"
 	TypeUpdateFailed           = "dev.tocsin.update.failed.v1"
+	TypeUpdateHeld             = "dev.tocsin.update.held.v1"
 	TypeSubscriptionFailing    = "dev.tocsin.subscription.failing.v1"
 	TypeSubscriptionRecovered  = "dev.tocsin.subscription.recovered.v1"
 	TypeSubscriptionDisabled   = "dev.tocsin.subscription.disabled.v1"
@@ -127,21 +128,27 @@ type EPSS struct {
 
 // Finding is one vulnerability in one package of one manifest.
 type Finding struct {
-	ID                 string        `json:"id"`
-	Aliases            []string      `json:"aliases"`
-	Updater            string        `json:"updater"`
-	Severity           string        `json:"severity"`
-	NormalizedSeverity string        `json:"normalized_severity"`
-	Package            Package       `json:"package"`
-	Distribution       *Distribution `json:"distribution,omitempty"`
-	Repository         *Repository   `json:"repository,omitempty"`
-	FixedInVersion     string        `json:"fixed_in_version"`
-	Links              []string      `json:"links"`
-	Description        string        `json:"description"`
-	Issued             *time.Time    `json:"issued,omitempty"`
-	CVSS               []CVSS        `json:"cvss,omitempty"`
-	EPSS               *EPSS         `json:"epss,omitempty"`
-	KEV                bool          `json:"kev"`
+	ID       string   `json:"id"`
+	Aliases  []string `json:"aliases"`
+	Updater  string   `json:"updater"`
+	Severity string   `json:"severity"`
+	// NormalizedSeverity is the publisher's severity, else that of the CVSS
+	// scores of its CVE ids.
+	NormalizedSeverity string `json:"normalized_severity"`
+	// SeveritySource is where NormalizedSeverity is from: "feed", the publisher's
+	// rating; "cvss", the advisory's own vector; "enrichment", the scores of its
+	// CVE ids; absent for an unknown severity.
+	SeveritySource string        `json:"severity_source,omitempty"`
+	Package        Package       `json:"package"`
+	Distribution   *Distribution `json:"distribution,omitempty"`
+	Repository     *Repository   `json:"repository,omitempty"`
+	FixedInVersion string        `json:"fixed_in_version"`
+	Links          []string      `json:"links"`
+	Description    string        `json:"description"`
+	Issued         *time.Time    `json:"issued,omitempty"`
+	CVSS           []CVSS        `json:"cvss,omitempty"`
+	EPSS           *EPSS         `json:"epss,omitempty"`
+	KEV            bool          `json:"kev"`
 }
 
 // FieldChange is one field of a revised finding: what it was and what it is.
@@ -253,6 +260,16 @@ type UpdateFailed struct {
 	Set     string `json:"set"`
 	Updater string `json:"updater,omitempty"`
 	Reason  string `json:"reason"`
+}
+
+// UpdateHeld is the data of TypeUpdateHeld: an update would leave Rows of the
+// Before rows that a feed had, which is less than it may, and waits until
+// somebody accepts it. What was stored before stays in use.
+type UpdateHeld struct {
+	Set     string `json:"set"`
+	Updater string `json:"updater"`
+	Rows    int64  `json:"rows"`
+	Before  int64  `json:"before"`
 }
 
 // SubscriptionState is the data of the three subscription events. In an event

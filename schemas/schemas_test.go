@@ -16,7 +16,7 @@ import (
 // dataOf is the Go type of each event's data.
 var dataOf = map[string]any{
 	TypeManifestIndexed: ManifestIndexed{}, TypeManifestIndexFailed: ManifestIndexFailed{}, TypeVulnerabilitiesChanged: VulnerabilitiesChanged{},
-	TypeUpdateCompleted: UpdateCompleted{}, TypeUpdateFailed: UpdateFailed{}, TypeManifestsChanged: ManifestsChanged{},
+	TypeUpdateCompleted: UpdateCompleted{}, TypeUpdateFailed: UpdateFailed{}, TypeUpdateHeld: UpdateHeld{}, TypeManifestsChanged: ManifestsChanged{},
 	TypeSubscriptionFailing: SubscriptionState{}, TypeSubscriptionRecovered: SubscriptionState{}, TypeSubscriptionDisabled: SubscriptionState{},
 	TypeJobRejected: JobRejected{}, TypePing: Ping{},
 }

@@ -23,6 +23,8 @@ type drive struct {
 	limits  Limits
 	to      sink
 	tell    func(text string)
+	// accepted tells whether a held update was let through.
+	accepted func(ctx context.Context) (bool, error)
 }
 
 // observed drives the updater and tells the observer of its start and its end.
@@ -108,7 +110,7 @@ func (d *drive) update(ctx context.Context) (out Outcome, err error) {
 	} else {
 		out, err = d.vulnerabilities(ctx, contents, fingerprint, rows, out)
 	}
-	if err != nil || out.Result == Unchanged {
+	if err != nil || out.Result == Unchanged || out.Result == Held {
 		out.Rows = rows
 		return out, err
 	}
@@ -149,6 +151,13 @@ func (d *drive) vulnerabilities(ctx context.Context, contents io.ReadCloser, fp 
 			return out, err
 		}
 	}
+	left := len(vulns)
+	if isDelta {
+		left = int(max(0, rows-int64(len(deleted))))
+	}
+	if out, held, err := d.held(ctx, left, rows, out); held || err != nil {
+		return out, err
+	}
 	d.tell(fmt.Sprintf("storing %s vulnerabilities", thousands(len(vulns))))
 	if isDelta {
 		out.Ref, err = d.to.delta(ctx, name, fp, vulns, deleted)
@@ -167,6 +176,9 @@ func (d *drive) enrich(ctx context.Context, e driver.EnrichmentUpdater, contents
 		return out, fmt.Errorf("parse: %w", err)
 	}
 	if err := d.plausible(len(records), rows); err != nil {
+		return out, err
+	}
+	if out, held, err := d.held(ctx, len(records), rows, out); held || err != nil {
 		return out, err
 	}
 	d.tell(fmt.Sprintf("storing %s records", thousands(len(records))))

@@ -138,7 +138,9 @@ func (o *exportObserver) failed(err error) {
 }
 
 func (*exportObserver) discovered(context.Context, []string) error { return nil }
-func (*exportObserver) started(context.Context, string) error      { return nil }
+
+func (*exportObserver) accepted(context.Context, string) (bool, error) { return true, nil }
+func (*exportObserver) started(context.Context, string) error          { return nil }
 
 func (o *exportObserver) progress(ctx context.Context, text string) {
 	o.log.DebugContext(ctx, "export", "step", text)

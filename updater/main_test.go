@@ -29,6 +29,7 @@ type heard struct {
 	mu     sync.Mutex
 	wakes  int
 	failed []schemas.UpdateFailed
+	held   []schemas.UpdateHeld
 }
 
 func (h *heard) Wake(subject string) {
@@ -49,6 +50,13 @@ func (h *heard) UpdateFailed(ctx context.Context, tx pgx.Tx, data schemas.Update
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.failed = append(h.failed, data)
+	return nil
+}
+
+func (h *heard) UpdateHeld(_ context.Context, _ pgx.Tx, data schemas.UpdateHeld) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.held = append(h.held, data)
 	return nil
 }
 

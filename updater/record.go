@@ -17,6 +17,7 @@ import (
 // An Announcer records events about updates in the transaction that it is given.
 type Announcer interface {
 	UpdateFailed(ctx context.Context, tx pgx.Tx, data schemas.UpdateFailed) error
+	UpdateHeld(ctx context.Context, tx pgx.Tx, data schemas.UpdateHeld) error
 }
 
 // announceAgain is how long a failure that was announced and goes on is kept
@@ -116,6 +117,10 @@ WHERE set_name = @set AND updater <> '' AND NOT updater = ANY(@updaters::text[])
 // and announces a failure that is due.
 func (r *record) finish(ctx context.Context, set, updater string, job uuid.UUID, out Outcome) error {
 	return pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		if out.Result == Held {
+			args := pgx.NamedArgs{"set": set, "updater": updater, "job": job, "offered": out.Offered}
+			return r.hold(ctx, tx, set, updater, args, out)
+		}
 		var (
 			f   failing
 			now time.Time
@@ -141,6 +146,11 @@ func (r *record) finish(ctx context.Context, set, updater string, job uuid.UUID,
 		}
 		if _, err := tx.Exec(ctx, finishUpdater, args); err != nil {
 			return fmt.Errorf("record the end of %s %s: %w", set, updater, err)
+		}
+		if out.Result == Updated || out.Result == Unchanged {
+			if _, err := tx.Exec(ctx, releaseUpdater, pgx.NamedArgs{"set": set, "updater": updater}); err != nil {
+				return fmt.Errorf("record that nothing of %s %s is held: %w", set, updater, err)
+			}
 		}
 		if updater == "" && out.Result == Failed {
 			if _, err := tx.Exec(ctx, giveUpUpdaters, pgx.NamedArgs{"set": set, "job": job, "error": args["error"]}); err != nil {

@@ -19,12 +19,14 @@ type Result string
 
 // The results of an updater. Running is the one of a run that is under way, or
 // of one whose process was killed; Gone is that of an updater which its set no
-// longer has.
+// longer has. Held is that of an update which would take away more of the feed
+// than it may, and waits to be accepted.
 const (
 	Running   Result = "running"
 	Unchanged Result = "unchanged"
 	Updated   Result = "updated"
 	Failed    Result = "failed"
+	Held      Result = "held"
 	Gone      Result = "gone"
 )
 
@@ -34,8 +36,8 @@ type Outcome struct {
 	// Ref is the update operation that was stored, if Result is Updated.
 	Ref uuid.UUID
 	// Rows is how many rows the updater's data now have: vulnerabilities, or
-	// records of an enricher.
-	Rows int64
+	// records of an enricher. Offered is how many those have that are held.
+	Rows, Offered int64
 	// FingerprintChanged says that the feed called itself new.
 	FingerprintChanged bool
 	// Err is why it failed, if Result is Failed.
@@ -48,6 +50,8 @@ type observer interface {
 	discovered(ctx context.Context, updaters []string) error
 	started(ctx context.Context, updater string) error
 	finished(ctx context.Context, updater string, out Outcome) error
+	// accepted tells whether a held update of the updater was let through.
+	accepted(ctx context.Context, updater string) (bool, error)
 	progress(ctx context.Context, text string)
 }
 
@@ -61,6 +65,7 @@ type runner struct {
 	gate        chan struct{}
 	fetches     int
 	acceptEmpty bool
+	maxDrop     float64
 	log         *slog.Logger
 }
 
@@ -113,7 +118,7 @@ func (r *runner) run(ctx context.Context, s Set, to sink, obs observer) error {
 			for u := range next {
 				d := drive{runner: r, set: s, updater: u, client: client, limits: limits, to: to, tell: func(text string) {
 					obs.progress(ctx, fmt.Sprintf("%s: %s (%s)", u.Name(), text, counter))
-				}}
+				}, accepted: func(ctx context.Context) (bool, error) { return obs.accepted(ctx, u.Name()) }}
 				if err := d.observed(ctx, caller, obs); err != nil {
 					giveUp(err)
 					errs <- err

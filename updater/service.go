@@ -46,8 +46,12 @@ type Config struct {
 	SetConcurrency int
 	// Fetches is how many updaters of one set fetch at a time; 4 if zero.
 	Fetches int
-	// AcceptEmpty takes an update to no rows at all for what it says.
+	// AcceptEmpty believes an update to no rows at all.
 	AcceptEmpty bool
+	// MaxDrop is how much of a feed's rows an update may take away, of 1, before
+	// it is held back until somebody accepts it; DefaultMaxDrop if zero, and 1
+	// holds nothing back.
+	MaxDrop float64
 }
 
 // Queue is the part of the job store that this package needs.
@@ -162,6 +166,7 @@ func New(pool *pgxpool.Pool, deps *Dependencies, cfg Config, opts ...Option) (*S
 	s.runner.gate = make(chan struct{}, max(cfg.Concurrency, 1))
 	s.runner.fetches = orDefault(cfg.Fetches, 4)
 	s.runner.acceptEmpty = cfg.AcceptEmpty
+	s.runner.maxDrop = cmp.Or(cfg.MaxDrop, DefaultMaxDrop)
 	s.runner.log = s.log
 	s.metrics = newMetrics(s.registerer)
 	if deps != nil {

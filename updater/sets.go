@@ -16,7 +16,6 @@ import (
 	"github.com/quay/claircore/libvuln/driver"
 	"github.com/quay/claircore/oracle"
 	"github.com/quay/claircore/photon"
-	"github.com/quay/claircore/rhel/vex"
 	"github.com/quay/claircore/suse"
 	"github.com/quay/claircore/ubuntu"
 
@@ -83,7 +82,7 @@ func Sets() []Set {
 		{
 			Name: "rhel-vex", About: "Red Hat VEX", Keys: []string{"url", "compressed_file_timeout"},
 			Updaters: []string{"rhel-vex"},
-			New:      func(context.Context) (driver.UpdaterSetFactory, error) { return new(vex.Factory), nil },
+			New:      func(context.Context) (driver.UpdaterSetFactory, error) { return new(vexFactory), nil },
 		},
 		{
 			Name: "suse", About: "SUSE and openSUSE OVAL", Keys: []string{"url"}, Updaters: []string{"suse-updater-*"},

@@ -54,7 +54,11 @@ type UpdaterStatus struct {
 	// Failures counts the failed runs in a row, since FailingSince.
 	Failures     int        `json:"failures,omitempty"`
 	FailingSince *time.Time `json:"failing_since,omitempty"`
-	Enrichment   bool       `json:"enrichment,omitempty"`
+	// HeldRows is how many rows the update has that is held back, HeldSince
+	// since when; nil if none is.
+	HeldRows   *int64     `json:"held_rows,omitempty"`
+	HeldSince  *time.Time `json:"held_since,omitempty"`
+	Enrichment bool       `json:"enrichment,omitempty"`
 }
 
 type statusRow struct {
@@ -72,12 +76,14 @@ type statusRow struct {
 	StoredAt           *time.Time
 	Failures           int
 	FailingSince       *time.Time
+	HeldRows           *int64
+	HeldSince          *time.Time
 	Now                time.Time
 }
 
 const selectStatus = `
 SELECT set_name, updater, job_id, started_at, finished_at, result, error, ref, vulnerabilities, fingerprint_changed,
-       succeeded_at, stored_at, failures, failing_since, clock_timestamp() AS now
+       succeeded_at, stored_at, failures, failing_since, held_rows, held_since, clock_timestamp() AS now
 FROM tocsin.updater_run
 ORDER BY set_name, updater`
 
@@ -137,7 +143,7 @@ func (s *Service) status(set Set, enabled bool, last lastRun, rows []statusRow) 
 		u := UpdaterStatus{
 			Updater: r.Updater, Result: Result(r.Result), Error: r.Error, LastAttempt: r.StartedAt,
 			LastSuccess: r.SucceededAt, Stored: r.StoredAt, FingerprintChanged: r.FingerprintChanged,
-			Failures: r.Failures, FailingSince: r.FailingSince, Enrichment: strings.HasPrefix(r.Updater, "clair."),
+			Failures: r.Failures, FailingSince: r.FailingSince, HeldRows: r.HeldRows, HeldSince: r.HeldSince, Enrichment: strings.HasPrefix(r.Updater, "clair."),
 		}
 		if r.Ref != nil {
 			u.Ref = *r.Ref

@@ -114,3 +114,32 @@ func TestDelta(t *testing.T) {
 	m.changed("2026/cve-2026-1002.json", vexDocument("CVE-2026-1002", "7.76.1-32.el9"), later)
 	run(Updated, 2)
 }
+
+// TestLaggingMirror: what a mirror publishes late, with a date before the last
+// run, is read all the same: documents and deletions.
+func TestLaggingMirror(t *testing.T) {
+	t.Parallel()
+	m := newMirror(t)
+	m.vex(t, map[string]string{"2026/cve-2026-1000.json": vexDocument("CVE-2026-1000", "7.76.1-29.el9")})
+	b := newBench(t, Config{Settings: Settings{"rhel-vex": map[string]any{"url": m.URL + "/vex"}}})
+	run := func(result Result, rows int64) {
+		t.Helper()
+		if err := b.run("rhel-vex"); err != nil {
+			t.Fatal(err)
+		}
+		b.want("rhel-vex", result, rows)
+	}
+	run(Updated, 1)
+	// The archive of the mirror is of March 2026, and the local clock is not.
+	at := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+	m.changed("2026/cve-2026-1001.json", vexDocument("CVE-2026-1001", "7.76.1-30.el9"), at)
+	run(Updated, 2)
+	m.changed("2026/cve-2026-1002.json", vexDocument("CVE-2026-1002", "7.76.1-30.el9"), at.Add(-time.Hour))
+	run(Updated, 3)
+	m.put("/vex/deletions.csv", fmt.Appendf(nil, "%q,%q\n", "2026/cve-2026-1000.json", at.Add(time.Minute).Format(time.RFC3339)))
+	run(Updated, 2)
+	run(Unchanged, 2)
+	if n := m.count("GET /vex/2026/cve-2026-1001.json"); n != 1 {
+		t.Errorf("a document that was read is read again %d times", n)
+	}
+}

@@ -147,6 +147,7 @@ type recorder struct {
 	total    int
 	ended    int
 	updated  int
+	held     int
 	rows     int64
 	failures []error
 	broken   error // a row could not be written
@@ -170,6 +171,10 @@ func (o *recorder) finished(ctx context.Context, updater string, out Outcome) er
 	case Updated:
 		o.updated++
 		log.InfoContext(ctx, "vulnerability data updated", "ref", out.Ref, "rows", out.Rows)
+	case Held:
+		o.held++
+		log.WarnContext(ctx, "the feed has shrunk so far that the update is held back; tocsin updaters accept lets it through",
+			"rows", out.Offered, "before", out.Rows)
 	case Failed:
 		o.failures = append(o.failures, fmt.Errorf("%s: %w", updater, out.Err))
 		log.WarnContext(ctx, "updater failed; its previous data stay", "error", out.Err)
@@ -189,8 +194,12 @@ func (o *recorder) finished(ctx context.Context, updater string, out Outcome) er
 func (o *recorder) summary() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return fmt.Sprintf("%d updaters: %d updated, %d unchanged, %d failed; %s rows",
-		o.total, o.updated, o.ended-o.updated-len(o.failures), len(o.failures), thousands(int(o.rows)))
+	held := ""
+	if o.held > 0 {
+		held = fmt.Sprintf(", %d held back", o.held)
+	}
+	return fmt.Sprintf("%d updaters: %d updated, %d unchanged, %d failed%s; %s rows",
+		o.total, o.updated, o.ended-o.updated-o.held-len(o.failures), len(o.failures), held, thousands(int(o.rows)))
 }
 
 func (o *recorder) keep(err error) error {
@@ -200,6 +209,10 @@ func (o *recorder) keep(err error) error {
 		o.broken = err
 	}
 	return err
+}
+
+func (o *recorder) accepted(ctx context.Context, updater string) (bool, error) {
+	return o.service.record.accepted(ctx, o.set, updater)
 }
 
 func (o *recorder) progress(ctx context.Context, text string) {

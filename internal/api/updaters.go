@@ -3,12 +3,14 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/google/uuid"
 
 	"tocsin.dev/tocsin/internal/httpapi"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/internal/jobs"
 	"tocsin.dev/tocsin/updater"
 )
 
@@ -36,6 +38,9 @@ func (s updaters) List(ctx context.Context) ([]v1.UpdaterSet, error) {
 				Set: set.Set, Name: u.Updater, Status: string(u.Result), Error: u.Error, LastRun: &u.LastAttempt,
 				LastOK: u.LastSuccess, Fetched: int(u.Rows), Enrichment: u.Enrichment,
 			}
+			if u.HeldRows != nil && u.Result == updater.Held {
+				row.Error = fmt.Sprintf("held back: %d of %d rows are left (`tocsin updaters accept %s` lets it through)", *u.HeldRows, u.Rows, u.Updater)
+			}
 			if u.Ref != uuid.Nil {
 				row.Ref = u.Ref.String()
 			}
@@ -45,13 +50,19 @@ func (s updaters) List(ctx context.Context) ([]v1.UpdaterSet, error) {
 	return out, nil
 }
 
-func (s updaters) Run(ctx context.Context, set string) ([]v1.Job, error) {
+func (s updaters) Run(ctx context.Context, set string, accept bool) ([]v1.Job, error) {
 	var sets []string
 	if set != "" {
 		sets = []string{set}
 	}
-	submitted, err := s.service.RunNow(ctx, sets)
+	run := func() ([]jobs.Job, error) { return s.service.RunNow(ctx, sets) }
+	if accept {
+		run = func() ([]jobs.Job, error) { return s.service.Accept(ctx, set) }
+	}
+	submitted, err := run()
 	switch {
+	case errors.Is(err, updater.ErrNothingHeld):
+		return nil, refused(httpapi.ErrConflict, err)
 	case errors.Is(err, updater.ErrUnknownSet):
 		return nil, &httpapi.FieldError{Field: "set", Message: err.Error(), Value: set}
 	case errors.Is(err, updater.ErrDisabledSet):

@@ -219,7 +219,7 @@ func UpdaterConfig(c config.Config) updater.Config {
 	u, l := c.Updaters, c.Updaters.Limits
 	return updater.Config{
 		Sets: u.Sets, Settings: updater.Settings(u.Config), Schedules: u.Schedules, Concurrency: u.Concurrency,
-		SetConcurrency: u.SetConcurrency, Fetches: u.Fetches, AcceptEmpty: u.AcceptEmpty,
+		SetConcurrency: u.SetConcurrency, Fetches: u.Fetches, AcceptEmpty: u.AcceptEmpty, MaxDrop: u.MaxDrop,
 		Limits: updater.Limits{
 			Response: int64(l.Response), Unpacked: int64(l.Unpacked), Entry: int64(l.Entry), Requests: l.Requests, Probes: l.Probes,
 			Stall: l.Stall.Std(), Updater: l.Updater.Std(), Set: l.Set.Std(),

@@ -14,7 +14,8 @@ type updatersCmd struct {
 	Status updStatusCmd `cmd:"" default:"withargs" help:"How every updater fares (the default)."`
 	List   updListCmd   `cmd:"" help:"Updater sets and their schedules."`
 	Run    updRunCmd    `cmd:"" help:"Run updater sets now."`
-	Export updExportCmd `cmd:"" help:"Write what the feeds say to an archive, for an installation without internet."`
+	Accept updAcceptCmd `cmd:"" help:"Let an update through that is held back because its feed has shrunk."`
+	Export updExportCmd `cmd:"" help:"Write the feeds to an archive, for an installation without internet."`
 	Import updImportCmd `cmd:"" help:"Load an archive."`
 }
 
@@ -76,6 +77,17 @@ func (c updStatusCmd) Run(e *env) error {
 	})
 }
 
+type updAcceptCmd struct {
+	Names []string `arg:"" name:"name" help:"Updaters, or sets."`
+	Wait  bool     `short:"w" help:"Wait until they have run."`
+}
+
+func (updAcceptCmd) Help() string {
+	return "The feed is fetched again, and what it has then is stored.\n\nExamples:\n  tocsin updaters accept osv/go\n  tocsin updaters accept debian --wait"
+}
+
+func (c *updAcceptCmd) Run(e *env) error { return e.runUpdates(c.Names, true, c.Wait) }
+
 type updRunCmd struct {
 	Sets []string `arg:"" optional:"" name:"set" help:"Updater sets; all if none is named."`
 	Wait bool     `short:"w" help:"Wait until they have run."`
@@ -86,24 +98,29 @@ func (updRunCmd) Help() string {
 }
 
 func (c *updRunCmd) Run(e *env) error {
-	cl, err := e.client()
-	if err != nil {
-		return err
-	}
 	sets := c.Sets
 	if len(sets) == 0 {
 		sets = []string{""}
 	}
+	return e.runUpdates(sets, false, c.Wait)
+}
+
+// runUpdates asks for runs of sets, or accepts what is held back of them.
+func (e *env) runUpdates(sets []string, accept, wait bool) error {
+	cl, err := e.client()
+	if err != nil {
+		return err
+	}
 	jobs := []v1.Job{}
 	for _, s := range sets {
 		var page v1.Page[v1.Job]
-		if err := cl.call(http.MethodPost, "/updates", nil, v1.UpdateRequest{Set: s}, &page); err != nil {
+		if err := cl.call(http.MethodPost, "/updates", nil, v1.UpdateRequest{Set: s, Accept: accept}, &page); err != nil {
 			return err
 		}
 		jobs = append(jobs, page.Items...)
 	}
 	failed := 0
-	if c.Wait {
+	if wait {
 		for i, j := range jobs {
 			if jobs[i], err = e.follow(cl, j); err != nil {
 				return err

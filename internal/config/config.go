@@ -113,6 +113,7 @@ type Updaters struct {
 	SetConcurrency int               `yaml:"set_concurrency" doc:"Sets that run at a time in this process."`
 	Fetches        int               `yaml:"fetches" doc:"Updaters of one set that fetch at a time."`
 	AcceptEmpty    bool              `yaml:"accept_empty" doc:"Believe a feed that has become empty, instead of calling it failed."`
+	MaxDrop        float64           `yaml:"max_drop" doc:"How much of a feed's rows an update may take away, of 1, before it is held back until tocsin updaters accept lets it through; 1 holds nothing back."`
 	Limits         UpdateLimits      `yaml:"limits"`
 }
 
@@ -215,7 +216,7 @@ func Default() Config {
 			ScanTimeout: Duration(time.Minute), ScanDisk: 8 << 30,
 		},
 		Updaters: Updaters{
-			Concurrency: 1, SetConcurrency: 4, Fetches: 4,
+			Concurrency: 1, SetConcurrency: 4, Fetches: 4, MaxDrop: 0.5,
 			Limits: UpdateLimits{
 				Response: 1 << 30, Unpacked: 16 << 30, Entry: 64 << 20, Requests: 50_000, Probes: 1_000, Import: 16 << 30,
 				Stall: Duration(time.Minute), Updater: Duration(time.Hour), Set: Duration(4 * time.Hour),

@@ -20,7 +20,8 @@ type Jobs interface {
 type Updaters interface {
 	List(ctx context.Context) ([]v1.UpdaterSet, error)
 	// Run queues a run of one set, or of all if set is empty.
-	Run(ctx context.Context, set string) ([]v1.Job, error)
+	// accept lets what is held back of a set, or of one updater, through.
+	Run(ctx context.Context, set string, accept bool) ([]v1.Job, error)
 	// Import loads an airgap archive.
 	Import(ctx context.Context, r io.Reader) (v1.ImportResult, error)
 }
@@ -73,7 +74,7 @@ func (s *server) registerJobs() {
 			if s.Services.Updaters == nil {
 				return nil, absent("the updater")
 			}
-			jobs, err := s.Services.Updaters.Run(ctx, in.Body.Set)
+			jobs, err := s.Services.Updaters.Run(ctx, in.Body.Set, in.Body.Accept)
 			return &body[v1.Page[v1.Job]]{v1.Page[v1.Job]{Items: jobs}}, err
 		})
 }

@@ -147,6 +147,13 @@ func (p *Printer) event(b *strings.Builder, m Received, e event.Event) {
 			id()
 			p.line(b, terminal.Clean(d.Reason))
 		}
+	case schemas.TypeUpdateHeld:
+		var d schemas.UpdateHeld
+		if decode(&d) {
+			p.title(b, m, p.Style.Bad("update held back"), d.Updater)
+			id()
+			p.line(b, fmt.Sprintf("%d of %d rows are left; `tocsin updaters accept %s` lets it through", d.Rows, d.Before, terminal.Clean(d.Updater)))
+		}
 	case schemas.TypeSubscriptionFailing, schemas.TypeSubscriptionRecovered, schemas.TypeSubscriptionDisabled:
 		var d schemas.SubscriptionState
 		if decode(&d) {

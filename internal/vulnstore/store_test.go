@@ -62,7 +62,7 @@ func full() *claircore.Vulnerability {
 func rows(t *testing.T, pool *pgxpool.Pool, ref uuid.UUID) []string {
 	t.Helper()
 	const q = `
-SELECT (to_jsonb(v) - 'id' - 'hash' - 'hash_kind')::text || (SELECT coalesce(jsonb_agg(n.namespace || '|' || a.name ORDER BY 1)::text, '')
+SELECT (to_jsonb(v) - 'id' - 'hash' - 'hash_kind')::text || (SELECT coalesce(jsonb_agg(n.namespace || '|' || a.name ORDER BY n.namespace, a.name)::text, '')
   FROM vulnerability_alias va JOIN alias a ON a.id = va.alias JOIN alias_namespace n ON n.id = a.namespace WHERE va.vulnerability = v.id)
   || (SELECT coalesce(jsonb_agg(n.namespace || '|' || a.name)::text, '')
   FROM vulnerability_self vs JOIN alias a ON a.id = vs.self JOIN alias_namespace n ON n.id = a.namespace WHERE vs.vulnerability = v.id)

@@ -3,6 +3,7 @@ package oracle
 import (
 	"fmt"
 
+	"tocsin.dev/tocsin/matcher"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -23,6 +24,11 @@ func inconsistent(data *schemas.VulnerabilitiesChanged, row affected, was Findin
 	for i := range data.Revised {
 		note(&data.Revised[i].Finding)
 	}
+	if len(data.Added)+len(data.Revised) == 0 {
+		for i := range data.Removed {
+			top = max(top, schemas.SeverityRank(data.Removed[i].NormalizedSeverity))
+		}
+	}
 	if data.Counts.BySeverity != by {
 		return fmt.Sprintf("event counts %+v, its lists %+v", data.Counts.BySeverity, by)
 	}
@@ -38,15 +44,36 @@ func inconsistent(data *schemas.VulnerabilitiesChanged, row affected, was Findin
 	return ""
 }
 
+// likely tells whether an EPSS score that a change has is over the threshold.
+func likely(score any) bool {
+	s, ok := score.(float64)
+	return ok && s >= matcher.DefaultEPSSThreshold
+}
+
 // wrongChanges checks what a revised finding says has changed: something has,
 // to what the finding says now, from what one verdict said before.
 func wrongChanges(r *schemas.RevisedFinding, was map[Verdict]bool) string {
 	if len(r.Changes) == 0 {
 		return "nothing has changed about it"
 	}
-	now := Verdict{Severity: r.Severity, Normalized: r.NormalizedSeverity, FixedIn: r.FixedInVersion}
+	now := verdictOf(&r.Finding)
 	then := now
 	for _, c := range r.Changes {
+		switch c.Field {
+		case "kev":
+			was, isBool := c.From.(bool)
+			if now, _ := c.To.(bool); !isBool || was == now || now != r.KEV {
+				return fmt.Sprintf("kev changed from %v to %v", c.From, c.To)
+			}
+			then.KEV = was
+			continue
+		case "epss":
+			then.Likely = likely(c.From)
+			if c.From == c.To || likely(c.To) != now.Likely {
+				return fmt.Sprintf("epss changed from %v to %v", c.From, c.To)
+			}
+			continue
+		}
 		from, isText := c.From.(string)
 		to, alsoText := c.To.(string)
 		if !isText || !alsoText || from == to {

@@ -10,6 +10,9 @@ type Coverage struct {
 	// of them that came after one update and before the next. Chained counts
 	// updates that were not the first since the engine had caught up.
 	InFlight, Together, Between, Chained, Reindexed int
+	// Enriched counts changes of enrichments; Exploited, Likely and Rescored
+	// the findings that one revised, by what it changed about them.
+	Enriched, Exploited, Likely, Rescored int
 }
 
 func newCoverage() Coverage {
@@ -29,6 +32,10 @@ func (c *Coverage) Merge(o Coverage) {
 	c.Between += o.Between
 	c.Chained += o.Chained
 	c.Reindexed += o.Reindexed
+	c.Enriched += o.Enriched
+	c.Exploited += o.Exploited
+	c.Likely += o.Likely
+	c.Rescored += o.Rescored
 	for _, p := range []struct{ to, from map[string]int }{{c.Added, o.Added}, {c.Removed, o.Removed}, {c.Revised, o.Revised}} {
 		for k, n := range p.from {
 			p.to[k] += n

@@ -3,6 +3,8 @@ package oracle
 import (
 	"fmt"
 	"slices"
+	"strings"
+	"unique"
 
 	"github.com/quay/claircore"
 )
@@ -12,7 +14,10 @@ type Update struct {
 	Updater string
 	// Delta updates replace what they name and delete the names in Deleted;
 	// others replace everything the updater said before.
-	Delta   bool
+	Delta bool
+	// Shared rows say nothing of their updater, so that another may have the
+	// very same ones: claircore's own store keeps one row of them.
+	Shared  bool
 	Vulns   []*claircore.Vulnerability
 	Deleted []string
 	// Story says what happened to the feed, for people.
@@ -47,10 +52,27 @@ func (f *feed) describe(v *claircore.Vulnerability) {
 	}
 }
 
+// alias gives an advisory other aliases: none, one or two of the scenario's CVEs.
+func (f *feed) alias(g *gen, v *claircore.Vulnerability) {
+	v.Aliases = nil
+	for range g.IntN(3) {
+		_, number, _ := strings.Cut(g.cve(g.IntN(advisoryNames)), "-")
+		if a := (claircore.Alias{Space: unique.Make("CVE"), Name: number}); !slices.Contains(v.Aliases, a) {
+			v.Aliases = append(v.Aliases, a)
+		}
+	}
+	// An advisory without any alias would be asked for CVEs in its links.
+	v.Self = claircore.Alias{Space: unique.Make("SELF"), Name: v.Name}
+}
+
 func (f *feed) add(g *gen) {
 	v := pick(g, f.kinds).advise(g)
 	v.Updater = f.updater
-	v.Name = fmt.Sprintf("CVE-2024-%04d", g.IntN(advisoryNames))
+	v.Name = g.cve(g.IntN(advisoryNames))
+	if !f.anonymous && g.chance(3) {
+		v.Name = fmt.Sprintf("ADV-%s-%d", g.tag, g.IntN(advisoryNames))
+		f.alias(g, &v)
+	}
 	v.Links = "https://advisories.example/" + v.Name
 	r := pick(g, ratings)
 	v.Severity, v.NormalizedSeverity = r.raw, r.normalized
@@ -73,7 +95,7 @@ func (f *feed) edit(g *gen) {
 	v := *f.vulns[i]
 	p := *v.Package
 	v.Package = &p
-	what := pick(g, []string{"severity", "severity", "fix", "fix", "fix", "description", "invert", "rename", "normalization", "arch"})
+	what := pick(g, []string{"severity", "severity", "fix", "fix", "fix", "description", "invert", "rename", "normalization", "normalization", "arch", "alias"})
 	switch what {
 	case "severity":
 		r := pick(g, ratings)
@@ -93,7 +115,12 @@ func (f *feed) edit(g *gen) {
 		v.Invert = !v.Invert
 		f.describe(&v)
 	case "rename":
-		v.Name = fmt.Sprintf("CVE-2024-%04d", g.IntN(advisoryNames))
+		v.Name = g.cve(g.IntN(advisoryNames))
+	case "alias":
+		// claircore's own store does not tell rows apart by their aliases.
+		if !f.anonymous {
+			f.alias(g, &v)
+		}
 	case "normalization":
 		v.NormalizedSeverity = pick(g, ratings).normalized
 	case "arch":
@@ -161,7 +188,7 @@ func (f *feed) next(g *gen, others []*feed) *Update {
 			}
 		}
 	}
-	u := &Update{Updater: f.updater, Story: f.story, Delta: f.started && g.chance(3)}
+	u := &Update{Updater: f.updater, Story: f.story, Delta: f.started && g.chance(3), Shared: f.anonymous}
 	f.started = true
 	if !u.Delta {
 		u.Vulns = f.vulns
@@ -209,6 +236,9 @@ func brief(v *claircore.Vulnerability) string {
 	}
 	if v.Invert {
 		s += " not affected"
+	}
+	for _, a := range v.Aliases {
+		s += " alias " + a.String()
 	}
 	return s + fmt.Sprintf(" %s/%s]", v.Severity, v.NormalizedSeverity)
 }

@@ -5,12 +5,14 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/quay/claircore"
 	"github.com/quay/claircore/libvuln"
 
+	"tocsin.dev/tocsin/matcher"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -25,6 +27,9 @@ type Identity struct {
 // Verdict is what a finding says that a subscriber can act on.
 type Verdict struct {
 	Severity, Normalized, FixedIn string
+	// KEV and Likely: one of its CVEs is known to be exploited, or has an EPSS
+	// score of at least the threshold.
+	KEV, Likely bool
 }
 
 // Findings are what a vulnerability report says of one manifest. Several
@@ -64,7 +69,7 @@ func identifyEvent(f *schemas.Finding) Identity {
 // scan takes libvuln's vulnerability reports of several index reports at once.
 // A package's findings depend on nothing but the package and its surroundings,
 // so all of them go through one Scan, each package under an id of its own.
-func scan(ctx context.Context, lv *libvuln.Libvuln, reports []*claircore.IndexReport) ([]Findings, error) {
+func scan(ctx context.Context, lv *libvuln.Libvuln, reports []*claircore.IndexReport, known scores) ([]Findings, error) {
 	all := &claircore.IndexReport{
 		Hash:          digest("all"),
 		Packages:      map[string]*claircore.Package{},
@@ -95,14 +100,14 @@ func scan(ctx context.Context, lv *libvuln.Libvuln, reports []*claircore.IndexRe
 	for pkg, vulns := range vr.PackageVulnerabilities {
 		for _, id := range vulns {
 			v := vr.Vulnerabilities[id]
-			out[owner[pkg]].add(identify(v, all.Packages[pkg]), verdict(v))
+			out[owner[pkg]].add(identify(v, all.Packages[pkg]), verdict(v, known))
 		}
 	}
 	return out, nil
 }
 
 // scanOne is the vulnerability report of one index report, taken plainly.
-func scanOne(ctx context.Context, lv *libvuln.Libvuln, r *claircore.IndexReport) (Findings, error) {
+func scanOne(ctx context.Context, lv *libvuln.Libvuln, r *claircore.IndexReport, known scores) (Findings, error) {
 	vr, err := lv.Scan(ctx, r)
 	if err != nil {
 		return nil, fmt.Errorf("scan: %w", err)
@@ -111,14 +116,36 @@ func scanOne(ctx context.Context, lv *libvuln.Libvuln, r *claircore.IndexReport)
 	for pkg, vulns := range vr.PackageVulnerabilities {
 		for _, id := range vulns {
 			v := vr.Vulnerabilities[id]
-			out.add(identify(v, r.Packages[pkg]), verdict(v))
+			out.add(identify(v, r.Packages[pkg]), verdict(v, known))
 		}
 	}
 	return out, nil
 }
 
-func verdict(v *claircore.Vulnerability) Verdict {
-	return Verdict{Severity: v.Severity, Normalized: v.NormalizedSeverity.String(), FixedIn: v.FixedInVersion}
+// verdict is what a row says, with what is known of its CVEs.
+func verdict(v *claircore.Vulnerability, known scores) Verdict {
+	out := Verdict{Severity: v.Severity, Normalized: v.NormalizedSeverity.String(), FixedIn: v.FixedInVersion}
+	if q, err := url.ParseQuery(v.FixedInVersion); err == nil && (q.Has("fixed") || q.Has("introduced") || q.Has("lastAffected")) {
+		out.FixedIn = q.Get("fixed")
+	}
+	worst := -1
+	for _, cve := range cvesOf(v) {
+		out.KEV = out.KEV || known.kev[cve]
+		out.Likely = out.Likely || known.epss[cve] >= matcher.DefaultEPSSThreshold
+		if score, ok := known.cvss[cve]; ok {
+			worst = max(worst, rankOf(score))
+		}
+	}
+	if v.NormalizedSeverity == claircore.Unknown && worst >= 0 {
+		out.Normalized = schemas.SeverityNames[worst]
+	}
+	return out
+}
+
+func verdictOf(f *schemas.Finding) Verdict {
+	v := Verdict{Severity: f.Severity, Normalized: f.NormalizedSeverity, FixedIn: f.FixedInVersion, KEV: f.KEV}
+	v.Likely = f.EPSS != nil && f.EPSS.Score >= matcher.DefaultEPSSThreshold
+	return v
 }
 
 // Difference is what happened to one manifest's findings. Was has the revised
@@ -154,7 +181,7 @@ func difference(before, after Findings) Difference {
 func announced(data *schemas.VulnerabilitiesChanged) Difference {
 	d := Difference{Added: Findings{}, Removed: Findings{}, Revised: Findings{}}
 	put := func(to Findings, f *schemas.Finding) {
-		to.add(identifyEvent(f), Verdict{Severity: f.Severity, Normalized: f.NormalizedSeverity, FixedIn: f.FixedInVersion})
+		to.add(identifyEvent(f), verdictOf(f))
 	}
 	for i := range data.Added {
 		put(d.Added, &data.Added[i])
@@ -186,7 +213,14 @@ func (f Findings) String() string {
 		}
 		var vs []string
 		for v := range f[id] {
-			vs = append(vs, fmt.Sprintf("%s/%s fixed %q", v.Severity, v.Normalized, v.FixedIn))
+			s := fmt.Sprintf("%s/%s fixed %q", v.Severity, v.Normalized, v.FixedIn)
+			if v.KEV {
+				s += " in KEV"
+			}
+			if v.Likely {
+				s += " likely"
+			}
+			vs = append(vs, s)
 		}
 		slices.Sort(vs)
 		fmt.Fprintf(&b, ": %s\n", strings.Join(vs, ", "))

@@ -12,7 +12,8 @@ import (
 // scenario's tag, so that scenarios sharing a database never meet.
 type gen struct {
 	*rand.Rand
-	tag string
+	tag  string
+	seed uint64
 	// found is what has been installed, by ecosystem, for advisories to aim at.
 	found map[string][]installed
 }
@@ -21,6 +22,7 @@ func newGen(seed uint64) *gen {
 	return &gen{
 		Rand: rand.New(rand.NewPCG(seed, 0x746f6373696e)),
 		tag:  strconv.FormatUint(seed, 36),
+		seed: seed,
 
 		found: map[string][]installed{},
 	}
@@ -41,6 +43,11 @@ func (g *gen) chance(n int) bool { return g.IntN(n) == 0 }
 // name makes one of n names with the given stem.
 func (g *gen) name(stem string, n int) string {
 	return fmt.Sprintf("%s%d-%s", stem, g.IntN(n), g.tag)
+}
+
+// cve is the nth CVE id of the scenario.
+func (g *gen) cve(n int) string {
+	return fmt.Sprintf("CVE-2024-%d", 10_000+g.seed*advisoryNames+uint64(n))
 }
 
 // between is a number from lo to hi, both included.

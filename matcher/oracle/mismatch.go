@@ -95,6 +95,8 @@ func (s *Scenario) Describe(m Mismatch) string {
 			for _, line := range step.Update.Story {
 				fmt.Fprintf(&b, "    %s\n", line)
 			}
+		case step.Enrich != nil:
+			fmt.Fprintf(&b, "  step %d: enrichment %s\n", i, step.Enrich)
 		default:
 			fmt.Fprintf(&b, "  step %d: the engine catches up\n", i)
 		}

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -31,11 +33,11 @@ type play struct {
 
 // pendingUpdate is an update the engine has not been let at.
 type pendingUpdate struct {
-	step   int
-	ref    string
-	update *Update
-	diffs  []Difference // by report
-	now    []Findings   // by report, after it
+	step    int
+	ref     string
+	updater string
+	diffs   []Difference // by report
+	now     []Findings   // by report, after it
 }
 
 // arrival is a manifest that was indexed while pending updates were worked
@@ -57,6 +59,7 @@ func (w *World) Play(ctx context.Context, s *Scenario) ([]Mismatch, Coverage, er
 	for range s.Reports {
 		p.now = append(p.now, Findings{})
 	}
+	clear(w.reports)
 	p.worked = p.now
 	for i, step := range s.Steps {
 		var err error
@@ -66,13 +69,19 @@ func (w *World) Play(ctx context.Context, s *Scenario) ([]Mismatch, Coverage, er
 		case step.Index != nil:
 			err = p.index(ctx, i, *step.Index)
 		case step.Update != nil:
-			err = p.update(ctx, i, step.Update)
+			err = p.update(ctx, i, step.Update.Updater, func() (uuid.UUID, error) { return p.write(ctx, step.Update) })
+		case step.Enrich != nil:
+			p.coverage.Enriched++
+			err = p.update(ctx, i, step.Enrich.Updater, func() (uuid.UUID, error) { return p.enrich(ctx, step.Enrich) })
 		default:
 			err = p.process(ctx)
 		}
 		if err != nil {
 			return p.wrong, p.coverage, fmt.Errorf("step %d: %w", i, err)
 		}
+	}
+	if err := p.ask(ctx); err != nil {
+		return p.wrong, p.coverage, err
 	}
 	if err := p.reread(ctx); err != nil {
 		return p.wrong, p.coverage, err
@@ -145,17 +154,18 @@ func bySeverity(f Findings) schemas.BySeverity {
 	return b
 }
 
-// update writes an update and notes what it changes about every report.
-func (p *play) update(ctx context.Context, step int, u *Update) error {
-	ref, err := p.write(ctx, u)
+// update writes an update or an enrichment and notes what it changes about
+// every report.
+func (p *play) update(ctx context.Context, step int, updater string, write func() (uuid.UUID, error)) error {
+	ref, err := write()
 	if err != nil {
 		return err
 	}
-	after, err := scan(ctx, p.scanner, p.s.Reports)
+	after, err := scan(ctx, p.scanner, p.s.Reports, p.known)
 	if err != nil {
 		return err
 	}
-	pu := &pendingUpdate{step: step, ref: ref.String(), update: u, now: after}
+	pu := &pendingUpdate{step: step, ref: ref.String(), updater: updater, now: after}
 	for i := range after {
 		pu.diffs = append(pu.diffs, difference(p.now[i], after[i]))
 	}
@@ -229,8 +239,8 @@ func (p *play) settle(ctx context.Context, current map[int32]int, a *arrival, ch
 		case completed[i].Manifests != len(c.rows):
 			p.mismatch(pu.step, "", "update completed with %d manifests, but %d have events", completed[i].Manifests, len(c.rows))
 		}
-		if announced && c.update.Updater != pu.update.Updater {
-			p.mismatch(pu.step, "", "update of %s announced as of %s", pu.update.Updater, c.update.Updater)
+		if announced && c.update.Updater != pu.updater {
+			p.mismatch(pu.step, "", "update of %s announced as of %s", pu.updater, c.update.Updater)
 		}
 		if err := p.compare(ctx, pu, c, current); err != nil {
 			return err
@@ -294,6 +304,14 @@ func (p *play) compare(ctx context.Context, pu *pendingUpdate, c change, current
 	for id, report := range current {
 		want := pu.diffs[report]
 		p.count(want)
+		switch pu.updater {
+		case kevUpdater:
+			p.coverage.Exploited += len(want.Revised)
+		case epssUpdater:
+			p.coverage.Likely += len(want.Revised)
+		case cvssUpdater:
+			p.coverage.Rescored += len(want.Revised)
+		}
 		digest := p.s.Reports[report].Hash.String()
 		d, told := got[id]
 		if told && want.empty() {

@@ -23,8 +23,9 @@ type Scenario struct {
 type Step struct {
 	// Index is the position in Reports of what is indexed now.
 	Index *int
-	// Update is written to claircore's store.
+	// Update is written to claircore's store, Enrich changes an enrichment there.
 	Update *Update
+	Enrich *Enrich
 	// Process lets the engine catch up with the updates.
 	Process bool
 }
@@ -150,6 +151,9 @@ func generateSteps(g *gen, kinds []ecosystem, reports []*claircore.IndexReport) 
 			index()
 		case g.chance(3):
 			process()
+		case g.chance(5):
+			steps = append(steps, Step{Enrich: generateEnrich(g)})
+			waiting++
 		default:
 			update()
 		}

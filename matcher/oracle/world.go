@@ -6,20 +6,19 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"sync"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/quay/claircore"
-	"github.com/quay/claircore/datastore"
 	"github.com/quay/claircore/datastore/postgres"
 	"github.com/quay/claircore/libvuln"
 	"github.com/quay/claircore/libvuln/driver"
 	"github.com/quay/claircore/matchers"
 	"github.com/quay/claircore/nodejs"
 
+	"tocsin.dev/tocsin/internal/vulnstore"
 	"tocsin.dev/tocsin/matcher"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -27,12 +26,22 @@ import (
 // World is where scenarios are played: an engine, and libvuln beside it. It is
 // not safe for concurrent use.
 type World struct {
-	truth    datastore.MatcherStore
 	scanner  *libvuln.Libvuln
-	pool     *pgxpool.Pool // the engine's
-	copies   []datastore.MatcherStore
+	pool     *pgxpool.Pool   // the engine's
+	pools    []*pgxpool.Pool // that updates are written to; the engine's is the last
 	engine   *matcher.Engine
 	recorder *recorder
+	reports  reports
+	known    scores // what enrichments say, of this and of earlier scenarios
+}
+
+// reports are the index reports of the scenario under way, by digest.
+type reports map[string]*claircore.IndexReport
+
+// IndexReport implements [matcher.IndexReports].
+func (r reports) IndexReport(_ context.Context, d claircore.Digest) (*claircore.IndexReport, bool, error) {
+	ir, ok := r[d.String()]
+	return ir, ok, nil
 }
 
 // NewWorld makes a world in which claircore and the engine share a database.
@@ -44,9 +53,9 @@ func NewWorld(ctx context.Context, pool *pgxpool.Pool) (*World, error) {
 // engine works on another; every update is written to both. What is done to
 // the engine's database then shows in events only.
 func NewSplitWorld(ctx context.Context, truth, engine *pgxpool.Pool) (*World, error) {
-	w := &World{truth: postgres.NewMatcherStore(truth), pool: engine, recorder: &recorder{}}
+	w := &World{pool: engine, pools: []*pgxpool.Pool{engine}, recorder: &recorder{}, reports: reports{}, known: newScores()}
 	if engine != truth {
-		w.copies = []datastore.MatcherStore{postgres.NewMatcherStore(engine)}
+		w.pools = []*pgxpool.Pool{truth, engine}
 	}
 	offline := &http.Client{Transport: offline{}}
 	ms, err := matchers.NewMatchers(ctx, offline, matchers.WithOutOfTree([]driver.Matcher{&nodejs.Matcher{}}))
@@ -57,7 +66,7 @@ func NewSplitWorld(ctx context.Context, truth, engine *pgxpool.Pool) (*World, er
 		ms[i] = matcher.Lenient(m)
 	}
 	w.scanner, err = libvuln.New(ctx, &libvuln.Options{
-		Store: matcher.Store(w.truth), Client: offline,
+		Store: matcher.Store(postgres.NewMatcherStore(truth)), Client: offline,
 		MatcherNames: []string{}, Matchers: ms, UpdaterSets: []string{},
 		UpdateRetention: libvuln.DefaultUpdateRetention, DisableBackgroundUpdates: true,
 	})
@@ -65,7 +74,7 @@ func NewSplitWorld(ctx context.Context, truth, engine *pgxpool.Pool) (*World, er
 		return nil, err
 	}
 	w.engine, err = matcher.New(ctx, matcher.Options{
-		Pool: engine, Announcer: w.recorder, Retention: 2, Logger: slog.New(slog.DiscardHandler),
+		Pool: engine, Announcer: w.recorder, Reports: w.reports, Retention: 2, Logger: slog.New(slog.DiscardHandler),
 	})
 	return w, err
 }
@@ -76,19 +85,53 @@ func (offline) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, errors.New("the oracle has no network")
 }
 
-// write writes an update to claircore's store and returns the reference under
-// which the engine will find it.
-func (w *World) write(ctx context.Context, u *Update) (uuid.UUID, error) {
-	var ref uuid.UUID
-	for _, s := range slices.Concat([]datastore.MatcherStore{w.truth}, w.copies) {
-		var err error
-		if u.Delta {
-			ref, err = s.DeltaUpdateVulnerabilities(ctx, u.Updater, "", u.Vulns, u.Deleted)
-		} else {
-			ref, err = s.UpdateVulnerabilities(ctx, u.Updater, "", u.Vulns)
+// write writes an update and returns the reference under which the engine will
+// find it: by the store that updaters use, or by claircore's.
+func (w *World) write(ctx context.Context, u *Update) (ref uuid.UUID, err error) {
+	for _, pool := range w.pools {
+		switch theirs := postgres.NewMatcherStore(pool); {
+		case !u.Shared:
+			ref, err = writeOurs(ctx, pool, u)
+		case u.Delta:
+			ref, err = theirs.DeltaUpdateVulnerabilities(ctx, u.Updater, "", u.Vulns, u.Deleted)
+		default:
+			ref, err = theirs.UpdateVulnerabilities(ctx, u.Updater, "", u.Vulns)
 		}
 		if err != nil {
 			return uuid.Nil, fmt.Errorf("write an update: %w", err)
+		}
+	}
+	return ref, nil
+}
+
+func writeOurs(ctx context.Context, pool *pgxpool.Pool, u *Update) (uuid.UUID, error) {
+	var stored vulnstore.Stored
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) (err error) {
+		stored, err = vulnstore.Write(ctx, tx, vulnstore.Update{
+			Updater: u.Updater, Delta: u.Delta, Deleted: u.Deleted,
+			Vulns: func(yield func(*claircore.Vulnerability, error) bool) {
+				for _, v := range u.Vulns {
+					if !yield(v, nil) {
+						return
+					}
+				}
+			},
+		})
+		return err
+	})
+	if err != nil {
+		return uuid.Nil, err
+	}
+	_, err = pool.Exec(ctx, vulnstore.RefreshLatest)
+	return stored.Ref, err
+}
+
+// enrich writes an enrichment as it is after a change.
+func (w *World) enrich(ctx context.Context, e *Enrich) (ref uuid.UUID, err error) {
+	records := e.apply(w.known)
+	for _, pool := range w.pools {
+		if ref, err = postgres.NewMatcherStore(pool).UpdateEnrichments(ctx, e.Updater, "", records); err != nil {
+			return uuid.Nil, fmt.Errorf("write an enrichment: %w", err)
 		}
 	}
 	return ref, nil

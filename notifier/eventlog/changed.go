@@ -31,7 +31,7 @@ WITH placed AS (
   INSERT INTO tocsin.event (id, type, source, subject, time, severityrank, fixable, kev, epss, base, updater, image,
     added, removed, revised, firstload, attributes, traceparent, manifest_id, change_id, inventory_id, naming_id)
   SELECT (lpad(to_hex(((@ms::bigint + place / 4096) << 16) | 28672 | (place % 4096)), 16, '0') || @tail)::uuid,
-    @type, @source, digest, @time, CASE WHEN added + revised > 0 THEN severityrank END, COALESCE(fixable, FALSE), COALESCE(kev, FALSE),
+    @type, @source, digest, @time, severityrank, COALESCE(fixable, FALSE), COALESCE(kev, FALSE),
     epss, @base, @updater, image, added, removed, revised, @firstload, attributes, NULLIF(@traceparent, ''), manifest_id, @change, inventory_id, naming_id
   FROM ranked
   RETURNING id

@@ -58,7 +58,8 @@ type UpdaterSet struct {
 
 // UpdateRequest asks for an updater set to run now; an empty set means all.
 type UpdateRequest struct {
-	Set string `json:"set,omitempty" doc:"Updater set to run; empty for all" example:"osv" maxLength:"128"`
+	Set    string `json:"set,omitempty" doc:"Updater set to run; empty for all" example:"osv" maxLength:"128"`
+	Accept bool   `json:"accept,omitempty" doc:"Let through what is held back of the set, which may be the name of one updater here"`
 }
 
 // ImportResult says what an import of an airgap archive did.

@@ -88,6 +88,9 @@ var events = []event{
 	{schemas.TypeUpdateFailed, "A feed could not be updated", "",
 		map[string]any{"updater": "osv/go"},
 		schemas.UpdateFailed{Set: "osv", Updater: "osv/go", Reason: "GET https://osv.example/Go/all.zip: 404 Not Found"}},
+	{schemas.TypeUpdateHeld, "A feed has shrunk so far that its update waits to be accepted", "",
+		map[string]any{"updater": "osv/go"},
+		schemas.UpdateHeld{Set: "osv", Updater: "osv/go", Rows: 5, Before: 2745}},
 	{schemas.TypeManifestsChanged, "A digest of all the manifests that an update touched", "",
 		ofUpdate,
 		schemas.ManifestsChanged{

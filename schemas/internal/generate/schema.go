@@ -162,6 +162,7 @@ var constraints = map[string]object{
 	"ChangedManifest.Event":          {"format": "uuid"},
 	"ChangedManifest.Severity":       {"enum": append([]string{""}, schemas.SeverityNames[:]...), "description": "Empty where nothing was added or revised"},
 	"Finding.NormalizedSeverity":     {"enum": schemas.SeverityNames},
+	"Finding.SeveritySource":         {"enum": []string{"feed", "cvss", "enrichment"}},
 	"FieldChange.Field":              {"enum": []string{"severity", "normalized_severity", "fixed_in_version", "kev", "epss"}},
 	"Update.Ref":                     {"format": "uuid"},
 	"Update.Previous":                {"format": "uuid"},
