@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -78,8 +79,12 @@ func retryAfter(v string, now time.Time) time.Duration {
 	if v == "" {
 		return 0
 	}
-	if s, err := strconv.ParseUint(v, 10, 32); err == nil {
-		return min(time.Duration(s)*time.Second, delivery.MaxRetryAfter)
+	s, err := strconv.ParseUint(v, 10, 64)
+	if err == nil && s < uint64(delivery.MaxRetryAfter/time.Second) {
+		return time.Duration(s) * time.Second
+	}
+	if err == nil || errors.Is(err, strconv.ErrRange) {
+		return delivery.MaxRetryAfter
 	}
 	at, err := http.ParseTime(v)
 	if err != nil {

@@ -28,6 +28,9 @@ type Options struct {
 	// Callback is the base URL of Clair's notification API, for content mode
 	// clair: the notification's id is appended to it.
 	Callback string
+	// Ping is how long a connection of HTTP/2 may be silent before it is asked
+	// whether it still lives, and how long it has to answer; 5 s.
+	Ping time.Duration
 }
 
 // Opener opens webhook targets. They share one connection pool, but for those
@@ -44,15 +47,22 @@ type Opener struct {
 func New(o Options) *Opener {
 	o.UserAgent = cmp.Or(o.UserAgent, "Tocsin")
 	o.Origin = cmp.Or(o.Origin, "tocsin")
-	return &Opener{o: o, shared: transport(o.Dial), consents: map[consentKey]consent{}}
+	o.Ping = cmp.Or(o.Ping, 5*time.Second)
+	return &Opener{o: o, shared: o.transport(), consents: map[consentKey]consent{}}
 }
 
 // transport keeps connections alive up to the number that one subscription's
-// concurrency asks for. It knows no proxy.
-func transport(dial delivery.DialFunc) *http.Transport {
+// concurrency asks for. It knows no proxy. A connection of HTTP/2, which all
+// requests to a host share, is asked whether it still lives when nothing has
+// come over it for a while, and is closed if no answer comes: without that, one
+// whose packets vanish on their way would be used for every attempt until the
+// operating system gives it up, a quarter of an hour later. (A connection of
+// HTTP/1 ends with the attempt that timed out.)
+func (o Options) transport() *http.Transport {
 	return &http.Transport{
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: o.Ping, PingTimeout: o.Ping},
 		Proxy:                  nil,
-		DialContext:            dial,
+		DialContext:            o.Dial,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 		MaxIdleConns:           8192,
@@ -97,7 +107,7 @@ func (o *Opener) Open(ctx context.Context, sub delivery.Subscription) (delivery.
 		if err != nil {
 			return nil, err
 		}
-		t.transport, t.own = transport(o.o.Dial), true
+		t.transport, t.own = o.o.transport(), true
 		t.transport.TLSClientConfig = conf
 	}
 	if sub.Config.Handshake {

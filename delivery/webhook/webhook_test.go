@@ -310,6 +310,8 @@ func TestAnswers(t *testing.T) {
 		"redirect":        {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, delivery.ClassRedirect, 302, 0},
 		"429 for a while": {after("7", 429), delivery.ClassThrottled, 429, 7 * time.Second},
 		"429 for ever":    {after("99999999", 429), delivery.ClassThrottled, 429, delivery.MaxRetryAfter},
+		"429 over 2^32":   {after("4294967296", 429), delivery.ClassThrottled, 429, delivery.MaxRetryAfter},
+		"429 over 2^64":   {after("999999999999999999999999", 429), delivery.ClassThrottled, 429, delivery.MaxRetryAfter},
 		"429 bare":        {after("", 429), delivery.ClassThrottled, 429, 5 * time.Second},
 		"503 for a while": {after("30", 503), delivery.ClassRetry, 503, 30 * time.Second},
 		"503 in the past": {after("Mon, 02 Jan 2006 15:04:05 GMT", 503), delivery.ClassRetry, 503, 0},
