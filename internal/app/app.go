@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -84,6 +85,18 @@ func (a *App) Run(ctx context.Context) (err error) {
 	select {
 	case <-ctx.Done():
 		a.log.Info("stopping")
+		return a.leave(life)
+	case err := <-life.failed:
+		return err
+	}
+}
+
+// leave goes on serving for the configured delay, while readiness says that the
+// process stops: whoever sends requests here needs a while to notice.
+func (a *App) leave(life *lifecycle) error {
+	a.health.Stopping()
+	select {
+	case <-time.After(a.config.ShutdownDelay.Std()):
 		return nil
 	case err := <-life.failed:
 		return err

@@ -26,6 +26,7 @@ type Config struct {
 	PublicURL     URL      `yaml:"public_url" doc:"This server as others reach it, for links in events. Without it, the address of the API."`
 	DataDir       string   `yaml:"data_dir" doc:"Directory for everything that is kept outside of the database. As root /var/lib/tocsin, else tocsin in the user's data directory."`
 	Roles         []string `yaml:"roles" doc:"Roles to run: indexer, updater, matcher, notifier, delivery. Empty runs all."`
+	ShutdownDelay Duration `yaml:"shutdown_delay" doc:"How long requests are still served after a stop was asked for, while /readyz says that it stops, so that a load balancer can send them elsewhere."`
 
 	Database Database `yaml:"database"`
 	NATS     NATS     `yaml:"nats"`

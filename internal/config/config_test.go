@@ -272,6 +272,25 @@ func TestPrintedIsReadBack(t *testing.T) {
 	}
 }
 
+// A Kubernetes Service called tocsin puts its addresses into every container's
+// environment.
+func TestServiceLinksAreNotOurs(t *testing.T) {
+	t.Parallel()
+	links := []string{
+		"TOCSIN_SERVICE_HOST=10.0.0.1", "TOCSIN_SERVICE_PORT=6060", "TOCSIN_SERVICE_PORT_HTTP=6060", "TOCSIN_PORT=tcp://10.0.0.1:6060",
+		"TOCSIN_PORT_6060_TCP=tcp://10.0.0.1:6060", "TOCSIN_PORT_6060_TCP_PROTO=tcp", "TOCSIN_PORT_6060_TCP_PORT=6060", "TOCSIN_PORT_6060_TCP_ADDR=10.0.0.1",
+		"TOCSIN_NATS_SERVICE_HOST=10.0.0.2", "TOCSIN_NATS_PORT=tcp://10.0.0.2:4222", "TOCSIN_NATS_PORT_4222_TCP_ADDR=10.0.0.2",
+	}
+	_, warnings, err := config.Load("", links)
+	if err != nil || len(warnings) != 0 {
+		t.Errorf("warnings %q, error %v; want neither", warnings, err)
+	}
+	_, warnings, err = config.Load("", []string{"TOCSIN_LISTEN_PORT_HTTP=1", "TOCSIN_SERVICE=1"})
+	if err != nil || len(warnings) != 2 {
+		t.Errorf("warnings %q, error %v; want two warnings", warnings, err)
+	}
+}
+
 // Every key can be set from the environment to its default.
 func TestEveryKeyFromTheEnvironment(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,11 @@ import (
 
 // others are variables with our prefix that are not keys of the configuration.
 var others = []string{"TOCSIN_CONFIG", "TOCSIN_SERVER", "TOCSIN_TOKEN", "TOCSIN_TOKEN_FILE"}
+
+// serviceLink matches the variables that Kubernetes and Docker set in a container
+// for a service whose name begins with tocsin, such as TOCSIN_SERVICE_HOST and
+// TOCSIN_PORT_6060_TCP_ADDR. Nobody meant them for us.
+var serviceLink = regexp.MustCompile(`^TOCSIN_([A-Z0-9_]+_)?(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 // environment reads the keys that environ has over c. An empty variable counts
 // as none.
@@ -38,6 +44,9 @@ func (c *Config) environment(environ []string) (warnings []string, err error) {
 			} else {
 				ok = false
 			}
+		}
+		if !ok && serviceLink.MatchString(name) {
+			continue
 		}
 		if !ok {
 			warnings = append(warnings, fmt.Sprintf("the environment variable %s is not a key of the configuration", name))

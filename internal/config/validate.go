@@ -33,6 +33,9 @@ func (c *Config) Validate() error {
 	for _, r := range c.Roles {
 		p.oneOf("roles", r, Roles...)
 	}
+	if c.ShutdownDelay < 0 {
+		p.add("shutdown_delay", "is negative")
+	}
 	if c.Listen == c.Introspection && !strings.HasSuffix(c.Listen, ":0") {
 		p.add("introspection", "is the address of the API too: choose another port")
 	}

@@ -103,6 +103,7 @@ capabilities: {drop: [ALL]}
 - {name: TOCSIN_DATABASE_URL_FILE, value: /etc/tocsin/postgres/url}
 - {name: TOCSIN_NATS_URL_FILE, value: /etc/tocsin/nats/url}
 - {name: TOCSIN_SECRETS_KEYS_FILE, value: /etc/tocsin/keys/keys}
+- {name: TOCSIN_SHUTDOWN_DELAY, value: {{ .Values.drainSeconds }}s}
 {{- end -}}
 {{- define "tocsin.mounts" -}}
 - {name: config, mountPath: /etc/tocsin/tocsin.yaml, subPath: tocsin.yaml, readOnly: true}
