@@ -108,8 +108,8 @@ type Options struct {
 	// to clean up after; 15 s if zero.
 	MaintainEvery time.Duration
 
-	Logger   *slog.Logger
-	Registry prometheus.Registerer
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
 }
 
 // Indexer is the role. Its methods may be called concurrently; any number of
@@ -152,7 +152,7 @@ func New(ctx context.Context, o Options) (*Indexer, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	ix := &Indexer{
-		opts: o, limits: o.Limits.withDefaults(), blobs: o.Blobs, store: &store{o.Pool}, log: o.Logger, metrics: newMetrics(o.Registry),
+		opts: o, limits: o.Limits.withDefaults(), blobs: o.Blobs, store: &store{o.Pool}, log: o.Logger, metrics: newMetrics(o.Registerer),
 		guard: safehttp.New("indexer.allow_networks", o.AllowNetworks),
 	}
 	ix.fetcher = safehttp.Options{HeaderTimeout: ix.limits.StallTimeout, Redirects: 5, RawBody: true}

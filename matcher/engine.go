@@ -84,8 +84,8 @@ type Options struct {
 	// Links, if set, makes the links of a rendered event.
 	Links func(key schemas.ChangeKey, digest string) schemas.Links
 
-	Logger   *slog.Logger
-	Registry prometheus.Registerer
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
 }
 
 // Engine finds what updates change. It is safe for concurrent use, and any
@@ -121,7 +121,7 @@ func New(ctx context.Context, o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		pool: o.Pool, store: o.Store, declared: set, announcer: o.Announcer,
-		reports: o.Reports, opts: o, log: o.Logger, metrics: newMetrics(o.Registry),
+		reports: o.Reports, opts: o, log: o.Logger, metrics: newMetrics(o.Registerer),
 		process: uuid.New(),
 	}
 	lenient := make([]driver.Matcher, len(set.all))

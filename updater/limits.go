@@ -40,15 +40,24 @@ const discoveryResponse = 16 << 20
 // to be taken for a mistake of the feed.
 const emptyAfter = 100
 
+// DefaultLimits are the limits where the configuration names none.
+func DefaultLimits() Limits {
+	return Limits{
+		Response: 1 << 30, Unpacked: 16 << 30, Entry: 64 << 20, Requests: 50_000, Probes: 1_000,
+		Stall: time.Minute, Updater: time.Hour, Set: 4 * time.Hour,
+	}
+}
+
 func (l Limits) withDefaults() Limits {
-	l.Response = cmp.Or(l.Response, 1<<30)
-	l.Unpacked = cmp.Or(l.Unpacked, 16<<30)
-	l.Entry = cmp.Or(l.Entry, 64<<20)
-	l.Requests = cmp.Or(l.Requests, 50_000)
-	l.Probes = cmp.Or(l.Probes, 1_000)
-	l.Stall = cmp.Or(l.Stall, time.Minute)
-	l.Updater = cmp.Or(l.Updater, time.Hour)
-	l.Set = cmp.Or(l.Set, 4*time.Hour)
+	d := DefaultLimits()
+	l.Response = cmp.Or(l.Response, d.Response)
+	l.Unpacked = cmp.Or(l.Unpacked, d.Unpacked)
+	l.Entry = cmp.Or(l.Entry, d.Entry)
+	l.Requests = cmp.Or(l.Requests, d.Requests)
+	l.Probes = cmp.Or(l.Probes, d.Probes)
+	l.Stall = cmp.Or(l.Stall, d.Stall)
+	l.Updater = cmp.Or(l.Updater, d.Updater)
+	l.Set = cmp.Or(l.Set, d.Set)
 	return l
 }
 

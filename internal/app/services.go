@@ -167,7 +167,7 @@ func (a *App) newNotifier(s *services, pool *pgxpool.Pool, b *bus.Bus) (err erro
 
 func (a *App) newJobs(pool *pgxpool.Pool, b *bus.Bus, onFailed func(context.Context, pgx.Tx, jobs.Job) error) *jobs.Store {
 	j := a.config.Jobs
-	policy := jobs.Policy{MaxAttempts: j.MaxAttempts, MinBackoff: j.MinBackoff.Std(), MaxBackoff: j.MaxBackoff.Std()}
+	policy := jobPolicy(j)
 	return jobs.New(pool, b, jobs.Options{
 		Policies: map[string]jobs.Policy{indexer.JobKind: policy, updater.Kind: policy},
 		KeepDone: j.KeepDone.Std(), KeepFailed: j.KeepFailed.Std(), OnFailed: onFailed, Logger: a.log, Registerer: a.registry,
@@ -180,15 +180,12 @@ func (a *App) newIndexer(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, qu
 	return indexer.New(ctx, indexer.Options{
 		Pool: pool, Jobs: queue, Intake: b, Recorder: record, Announcer: announcer, Sealer: keyring, Blobs: uploads,
 		DataDir: filepath.Join(a.config.DataDir, "indexer"), AllowNetworks: config.Prefixes(c.AllowNetworks), InsecureRegistries: c.InsecureRegistries,
-		Limits: indexer.Limits{
-			MaxLayers: c.MaxLayers, MaxLayerBytes: int64(c.MaxLayerSize), MaxUnpackedBytes: int64(c.MaxUnpackedSize), MaxEntries: c.MaxEntries,
-			LayerTimeout: c.LayerTimeout.Std(), StallTimeout: c.StallTimeout.Std(), IndexTimeout: c.IndexTimeout.Std(), ResolveTimeout: c.ResolveTimeout.Std(),
-		},
+		Limits: indexerLimits(c),
 		Scanners: indexer.Scanners{
 			Package: decoders(c.Scanners.Package), Dist: decoders(c.Scanners.Dist), Repo: decoders(c.Scanners.Repo), File: decoders(c.Scanners.File),
 		},
 		Scans:       sandbox.Limits{Timeout: c.ScanTimeout.Std(), Memory: int64(c.ScanMemory), Disk: int64(c.ScanDisk)},
-		Concurrency: c.Concurrency, Logger: a.log.With("role", "indexer"), Registry: a.registry,
+		Concurrency: c.Concurrency, Logger: a.log.With("role", "indexer"), Registerer: a.registry,
 	})
 }
 
@@ -205,7 +202,7 @@ func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, st
 	return matcher.New(ctx, matcher.Options{
 		Pool: pool, Store: store, Reports: ix, Announcer: announcer, MatcherNames: names, MatcherConfigs: configs,
 		EPSSThreshold: c.EPSSThreshold, Retention: c.Retention, History: a.config.Notifier.Retention.Std() + 48*time.Hour,
-		Wake: b, Committed: announcer.Committed, Logger: a.log.With("role", "matcher"), Registry: a.registry,
+		Wake: b, Committed: announcer.Committed, Logger: a.log.With("role", "matcher"), Registerer: a.registry,
 	})
 }
 
@@ -234,14 +231,7 @@ func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, s *services) *delivery
 		Openers: protocols.Openers(delivery.Environment{
 			Dial: a.deliveryGuard().DialContext, UserAgent: a.userAgent(), ClairCallback: a.publicURL() + "/notifier/api/v1/notification/",
 		}),
-		Config: delivery.Config{
-			Schedule: config.Durations(c.Schedule), Jitter: jitter(c.Jitter), Timeout: c.Timeout.Std(), Rate: c.Rate, Concurrency: c.Concurrency,
-			Breaker: delivery.BreakerConfig{
-				ConsecutiveFailures: c.Breaker.ConsecutiveFailures, FailureRatio: c.Breaker.FailureRatio, Window: c.Breaker.Window.Std(),
-				MinAttempts: c.Breaker.MinAttempts, OpenFor: c.Breaker.OpenFor.Std(), MaxOpenFor: c.Breaker.MaxOpenFor.Std(),
-				DisableAfter: c.Breaker.DisableAfter.Std(),
-			},
-		},
+		Config:    deliveryConfig(c),
 		Retention: c.Retention.Std(), CacheBytes: int(c.CacheSize), Drain: c.Drain.Std(), Conns: c.Conns,
 	})
 }

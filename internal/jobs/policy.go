@@ -1,31 +1,40 @@
 package jobs
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"time"
 )
 
-// A Policy says how often and how far apart a kind's jobs are attempted.
+// A Policy says how often and how far apart a kind's jobs are attempted. A
+// zero field means that of [DefaultPolicy].
 type Policy struct {
 	// MaxAttempts is how many runs a job gets, counting those that ended with
-	// their process; 5 if zero.
+	// their process.
 	MaxAttempts int
 	// MinBackoff is the wait after the first failure; it doubles with each, up
-	// to MaxBackoff. 5 s and 10 min if zero.
+	// to MaxBackoff.
 	MinBackoff, MaxBackoff time.Duration
 }
 
+// DefaultPolicy is what a policy has where it says nothing.
+func DefaultPolicy() Policy {
+	return Policy{MaxAttempts: 10, MinBackoff: 5 * time.Second, MaxBackoff: 10 * time.Minute}
+}
+
+// How long jobs that have ended are kept where [Options] does not say.
+const (
+	DefaultKeepDone   = 7 * 24 * time.Hour
+	DefaultKeepFailed = 30 * 24 * time.Hour
+)
+
 func (p Policy) withDefaults() Policy {
-	if p.MaxAttempts == 0 {
-		p.MaxAttempts = 5
+	d := DefaultPolicy()
+	return Policy{
+		MaxAttempts: cmp.Or(p.MaxAttempts, d.MaxAttempts),
+		MinBackoff:  cmp.Or(p.MinBackoff, d.MinBackoff),
+		MaxBackoff:  cmp.Or(p.MaxBackoff, d.MaxBackoff),
 	}
-	if p.MinBackoff == 0 {
-		p.MinBackoff = 5 * time.Second
-	}
-	if p.MaxBackoff == 0 {
-		p.MaxBackoff = 10 * time.Minute
-	}
-	return p
 }
 
 // backoff is the wait after the given number of attempts, before jitter.

@@ -32,13 +32,14 @@ const (
 
 // Options of a Store. The zero value will do.
 type Options struct {
-	// Policies by kind; a kind without one has the defaults of [Policy].
+	// Policies by kind; a kind without one has [DefaultPolicy].
 	Policies map[string]Policy
 	// Lease is how long a runner that has gone silent keeps its job; 30 s if zero.
 	Lease time.Duration
 	// SweepEvery is the longest pause between two sweeps of Run; 5 s if zero.
 	SweepEvery time.Duration
-	// KeepDone and KeepFailed are how long ended jobs are kept: 7 and 30 days if zero.
+	// KeepDone and KeepFailed are how long ended jobs are kept; [DefaultKeepDone]
+	// and [DefaultKeepFailed] if zero.
 	KeepDone, KeepFailed time.Duration
 	// OnFailed, if set, is called when a job fails for good, in the transaction
 	// that says so; its error undoes that, and it is tried again later.
@@ -66,10 +67,10 @@ func New(pool *pgxpool.Pool, b *bus.Bus, o Options) *Store {
 		o.SweepEvery = 5 * time.Second
 	}
 	if o.KeepDone == 0 {
-		o.KeepDone = 7 * 24 * time.Hour
+		o.KeepDone = DefaultKeepDone
 	}
 	if o.KeepFailed == 0 {
-		o.KeepFailed = 30 * 24 * time.Hour
+		o.KeepFailed = DefaultKeepFailed
 	}
 	log := o.Logger
 	if log == nil {
