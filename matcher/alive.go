@@ -26,7 +26,7 @@ VALUES (@id, @host, @pid, @fingerprint, @names, clock_timestamp())
 ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at`
 	endProcess = `DELETE FROM tocsin.matcher_process WHERE id = @id`
 
-	// endWithin bounds how long a process that ends tries to say so.
+	// endWithin bounds how long a process that ends tries to record that.
 	endWithin = 3 * time.Second
 )
 

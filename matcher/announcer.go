@@ -9,15 +9,15 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-// Announcer writes events, and what they owe to whom, in the transaction of
-// the rows that they speak of. An error of any method undoes the transaction,
+// Announcer writes events, and the deliveries that follow from them, in the
+// transaction of the rows that they are about. An error of any method undoes the transaction,
 // and the engine comes back with the same later. Methods must not use another
 // connection for what they write.
 type Announcer interface {
 	// ManifestIndexed announces one manifest's inventory.
 	ManifestIndexed(ctx context.Context, tx pgx.Tx, ev schemas.IndexedEvent) error
 	// ManifestsChanged announces one event for each row of the transaction's
-	// temporary table affected_manifest, and says how many it was.
+	// temporary table affected_manifest, and returns how many there were.
 	ManifestsChanged(ctx context.Context, tx pgx.Tx, changeID int64, update schemas.Update) (events int64, err error)
 	// UpdateCompleted announces that one update operation has been worked
 	// through, whether or not it touched a manifest.

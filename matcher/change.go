@@ -31,7 +31,7 @@ FROM (
   WHERE NOT v.not_vulnerable
 ) t`
 
-	// countAdvisories says how many advisories the step added, removed and
+	// countAdvisories counts the advisories that the step added, removed and
 	// revised, whether or not an image has them.
 	countAdvisories = `
 SELECT count(*) FILTER (WHERE after AND NOT before), count(*) FILTER (WHERE before AND NOT after),

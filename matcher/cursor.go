@@ -138,7 +138,7 @@ func (s *step) prevID() int64 {
 	return s.prev.id
 }
 
-// update is the step in an event's words.
+// update is the step as an event describes it.
 func (s *step) update() schemas.Update {
 	u := schemas.Update{Updater: s.updater, Ref: s.cur.ref.String(), Date: s.cur.date.UTC(), FirstLoad: s.prev == nil}
 	if s.prev != nil {

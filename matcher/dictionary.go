@@ -116,7 +116,7 @@ func (d *dictionary) finding(l line) (schemas.Finding, []schemas.FieldChange, er
 	return f, fieldChanges(p, a), nil
 }
 
-// findingOf says of one occurrence what an advisory says.
+// findingOf is an advisory as a finding in one occurrence.
 func findingOf(a *schemas.Finding, o *occurrence) schemas.Finding {
 	f := *a
 	f.Package = o.Package.schema()
@@ -177,7 +177,7 @@ func (p *pkg) schema() schemas.Package {
 	return s
 }
 
-// fieldChanges says what a revision changed.
+// fieldChanges lists what a revision changed.
 func fieldChanges(from, to *schemas.Finding) []schemas.FieldChange {
 	var out []schemas.FieldChange
 	differ := func(field string, a, b any) {

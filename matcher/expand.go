@@ -81,7 +81,7 @@ WHERE x.flags <> 0`
 	maxSpan = 1 << 20
 )
 
-// expand writes the change's findings and fills affected_manifest, and says
+// expand writes the change's findings and fills affected_manifest, and returns
 // how many manifests it has.
 func (w *work) expand(ctx context.Context, change int64) (int64, error) {
 	if _, err := w.tx.Conn().PgConn().Exec(ctx, affectedTables).ReadAll(); err != nil {
@@ -123,8 +123,8 @@ func (w *work) expand(ctx context.Context, change int64) (int64, error) {
 	return manifests, nil
 }
 
-// extent is what affected_occurrence holds: of which ids, which columns say
-// anything, and how many of them an inventory has, by a sample.
+// extent is what affected_occurrence holds: of which ids, which columns have
+// a value, and how many of them an inventory has, by a sample.
 type extent struct {
 	min, max                      int32
 	added, removed, revised, epss bool
@@ -142,8 +142,8 @@ FROM affected_occurrence`
 	selectAffectedOccurrences = `SELECT occurrence, added, removed, revised, flags, epss FROM affected_occurrence`
 )
 
-// lookup makes the statement and the arrays of byLookup. A column that says
-// nothing costs nothing.
+// lookup makes the statement and the arrays of byLookup. A column without
+// values costs nothing.
 func (w *work) lookup(ctx context.Context, a extent) (string, pgx.NamedArgs, error) {
 	args := pgx.NamedArgs{"base": a.min - 1}
 	var columns []string

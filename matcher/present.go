@@ -110,7 +110,7 @@ func scanCandidate(row pgx.CollectableRow) (candidate, error) {
 	return c, err
 }
 
-// warning says how many pairs could not be judged, or nothing.
+// warning tells how many pairs could not be judged; empty if all could.
 func (p present) warning() []string {
 	n := p.skips.Count()
 	if n == 0 {
@@ -144,7 +144,7 @@ WHERE i.current AND i.manifest_id = ANY(@manifests)
 GROUP BY i.manifest_id, f.rank`
 )
 
-// Counts says how many findings manifests have now, as of the updates that have
+// Counts counts the findings that manifests have now, as of the updates that have
 // been announced. A manifest that holds nothing, or is not indexed, is absent.
 // What manifests share is judged once; still, ask for a page of them, not for
 // all.

@@ -69,7 +69,7 @@ func (e *Engine) refreshLatest(ctx context.Context) error {
 }
 
 // advance does the oldest step of a feed that has not failed, in one
-// transaction, and says whose it was; nil if there is none. Feeds may share
+// transaction, and returns whose it was; nil if there is none. Feeds may share
 // rows, so that the order matters: it is found out under the lock that changes
 // take, not before.
 func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (of *feed, err error) {

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// insertRated says of the rows in verdict what counts about them, together with
-// the given enrichment operations.
+// insertRated rates the rows in verdict together with the given enrichment
+// operations.
 const insertRated = `
 INSERT INTO rated (vuln, before, after, sig, pref)
 SELECT v.id, @before, @after, concat_ws(chr(31), v.severity, r.severity, r.fixed, coalesce(s.kev, false),

@@ -48,7 +48,7 @@ const (
 	revised = 2
 )
 
-// line is one finding of one event, before what it says is looked up.
+// line is one finding of one event, as ids: its content is looked up later.
 type line struct {
 	occurrence int32
 	kind       int16

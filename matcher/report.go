@@ -191,7 +191,7 @@ func (r *Report) occurrence(id string) (*occurrence, string) {
 	return o, string(key)
 }
 
-// content is what a vulnerability says, before it is said of a package.
+// content is a vulnerability as a finding, without a package.
 func (r *Report) content(v *claircore.Vulnerability) *schemas.Finding {
 	rated, ok := r.ratings[v.ID]
 	if !ok {

@@ -194,6 +194,9 @@ type ManifestIndexed struct {
 	IndexerState    string     `json:"indexer_state"`
 	Reindexed       bool       `json:"reindexed"`
 	Warnings        []string   `json:"warnings,omitempty"`
+	// Snapshot tells that the manifest was there before, and that a new
+	// subscription asked for what is there.
+	Snapshot bool `json:"snapshot,omitempty"`
 }
 
 // ManifestIndexFailed is the data of TypeManifestIndexFailed.

@@ -10,11 +10,11 @@
 // What it guarantees:
 //
 //   - Factories, and what bounds their requests, are built afresh for every run.
-//     Nothing a server said in one run (a 304 on an index, say) can silence a
-//     later one.
+//     No answer of a server in one run (such as a 304 on an index) can keep a
+//     later one from asking.
 //   - An updater that fails, hangs, panics or is fed garbage harms neither the
 //     other updaters of its set nor the other sets. Its previous data stay, its
-//     row says why, and the failure is announced.
+//     row has the reason, and the failure is announced.
 //   - An update is stored whole or not at all, also when the process is killed,
 //     and [Waker.Wake] follows every stored operation. A process killed between
 //     the two leaves an operation behind that the matcher's own sweep finds.

@@ -90,7 +90,7 @@ func (d *drive) update(ctx context.Context) (out Outcome, err error) {
 	case err != nil:
 		return out, fmt.Errorf("fetch: %w", err)
 	case contents == nil:
-		// The EPSS enricher says so that nothing is new.
+		// This is how the EPSS enricher reports that nothing is new.
 		return unchanged, nil
 	}
 	out.FingerprintChanged = fingerprint != previous
@@ -196,8 +196,8 @@ func (d *drive) plausible(now int, before int64) error {
 	return nil
 }
 
-// recovered turns a panic of claircore's into an error: what a feed says must
-// not end the process.
+// recovered turns a panic of claircore's into an error: no feed may end the
+// process.
 func recovered(err *error, log *slog.Logger) {
 	if p := recover(); p != nil {
 		log.Error("an updater panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))

@@ -127,7 +127,7 @@ func (r *record) finish(ctx context.Context, set, updater string, job uuid.UUID,
 		)
 		err := tx.QueryRow(ctx, selectFailing, pgx.NamedArgs{"set": set, "updater": updater, "job": job}).Scan(&f.count, &f.since, &f.announced, &now)
 		if errors.Is(err, pgx.ErrNoRows) {
-			// Another job has taken over: what it says counts.
+			// Another job has taken over and records the end itself.
 			return nil
 		}
 		if err != nil {

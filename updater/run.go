@@ -14,7 +14,7 @@ import (
 	"github.com/quay/claircore/libvuln/driver"
 )
 
-// A Result says how one updater's run ended.
+// A Result is how one updater's run ended.
 type Result string
 
 // The results of an updater. Running is the one of a run that is under way, or
@@ -38,7 +38,7 @@ type Outcome struct {
 	// Rows is how many rows the updater's data now have: vulnerabilities, or
 	// records of an enricher. Offered is how many those have that are held.
 	Rows, Offered int64
-	// FingerprintChanged says that the feed called itself new.
+	// FingerprintChanged tells whether the feed's fingerprint is another.
 	FingerprintChanged bool
 	// Err is why it failed, if Result is Failed.
 	Err error

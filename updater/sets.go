@@ -28,14 +28,14 @@ type Set struct {
 	Name string
 	// Aliases are other names that configuration may use for it.
 	Aliases []string
-	// About says in a few words what the set's data are.
+	// About describes the set's data in a phrase.
 	About string
 	// Keys are the configuration keys of the set, for people.
 	Keys []string
-	// Updaters says how the names of its updaters look. A trailing or inner *
+	// Updaters are patterns of the names of its updaters. A trailing or inner *
 	// stands for any text.
 	Updaters []string
-	// Fixed says which addresses the set uses whatever its configuration says;
+	// Fixed are the addresses that the set uses whatever its configuration is;
 	// empty where every address can be configured.
 	Fixed string
 	// adapt, if set, changes how the set's requests are made.

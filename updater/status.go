@@ -17,9 +17,9 @@ type SetStatus struct {
 	About    string `json:"about"`
 	Enabled  bool   `json:"enabled"`
 	Schedule string `json:"schedule"`
-	// Fixed says which addresses the set uses whatever its configuration says.
+	// Fixed are the addresses that the set uses whatever its configuration is.
 	Fixed string `json:"fixed_addresses,omitempty"`
-	// Running says that a run is under way; Job is the last run's.
+	// Running tells whether a run is under way; Job is the last run's.
 	Running bool      `json:"running"`
 	Job     uuid.UUID `json:"job,omitzero"`
 	// Result is the set's own: failed if it could not be discovered or was

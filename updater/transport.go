@@ -68,7 +68,7 @@ func (t *transport) roundTrip(req *http.Request) (*http.Response, error) {
 	}
 	probe := req.Method == http.MethodHead
 	if probe && t.probes.Add(1) > t.limits.Probes {
-		return nil, fmt.Errorf("%w: more than %d HEAD (updaters.limits.probes): does the server say yes to everything?", ErrTooManyRequests, t.limits.Probes)
+		return nil, fmt.Errorf("%w: more than %d HEAD (updaters.limits.probes): does the server answer 200 to everything?", ErrTooManyRequests, t.limits.Probes)
 	}
 
 	ctx, cancel := context.WithCancelCause(req.Context())
@@ -125,7 +125,7 @@ func quoted(start []byte) string {
 	if start = bytes.TrimSpace(start); len(start) == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", saying %q", start)
+	return fmt.Sprintf(", beginning with %q", start)
 }
 
 // because replaces an error by the reason that its request was given up for.
@@ -181,6 +181,6 @@ func (b *body) Read(p []byte) (int, error) {
 
 func (b *body) Close() error {
 	defer b.end()
-	_ = b.meter.close() // said by Read already, or nobody read to the end
+	_ = b.meter.close() // Read has returned this error already, or nobody read to the end
 	return b.ReadCloser.Close()
 }

@@ -63,7 +63,7 @@ func parseRequest(data []byte) (set string, err error) {
 	return body.Set, nil
 }
 
-// found says, in the words of JSON, what came instead of what was expected.
+// found describes, in terms of JSON, what came instead of what was expected.
 func found(err error) string {
 	t, ok := errors.AsType[*json.UnmarshalTypeError](err)
 	switch {

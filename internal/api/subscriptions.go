@@ -5,6 +5,7 @@ import (
 	"time"
 
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/matcher"
 	"tocsin.dev/tocsin/notifier"
 	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
@@ -14,6 +15,7 @@ import (
 type subscriptions struct {
 	store    *subscription.Store
 	notifier *notifier.Notifier
+	matcher  *matcher.Engine
 }
 
 func (s subscriptions) List(ctx context.Context, owner string, p v1.Paging) (v1.Page[schemas.Subscription], error) {
@@ -50,6 +52,24 @@ func (s subscriptions) Resume(ctx context.Context, owner, id string) (schemas.Su
 
 func (s subscriptions) Test(ctx context.Context, owner, id string) (string, error) {
 	return s.notifier.Ping(ctx, owner, id)
+}
+
+// currentPage is how many manifests are looked at in one transaction.
+const currentPage = 100
+
+func (s subscriptions) Current(ctx context.Context, owner, id string) (sent int, err error) {
+	var after int32
+	for {
+		page, err := s.matcher.Snapshot(ctx, after, currentPage)
+		if err != nil {
+			return sent, err
+		}
+		n, err := s.notifier.Current(ctx, owner, id, page)
+		if sent += n; err != nil || len(page) < currentPage {
+			return sent, err
+		}
+		after = page[len(page)-1].ManifestID
+	}
 }
 
 func (s subscriptions) Rotate(ctx context.Context, owner, id string, r v1.RotateRequest) (schemas.Subscription, error) {

@@ -14,6 +14,7 @@ import (
 	"tocsin.dev/tocsin/delivery/protocols"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/internal/terminal"
 	"tocsin.dev/tocsin/notifier/filter"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -139,7 +140,8 @@ type subscribeCmd struct {
 	Rate         float64         `help:"At most so many deliveries a second." placeholder:"N"`
 	User         string          `help:"User of a broker." placeholder:"USER"`
 	Password     string          `help:"Password of a broker." env:"TOCSIN_SINK_PASSWORD" placeholder:"PASSWORD"`
-	DryRun       bool            `help:"Only say what it would have matched."`
+	Current      bool            `help:"Send it what is there now, too: one indexed event, marked as a snapshot, for every image that the filters let through."`
+	DryRun       bool            `help:"Only show what it would have matched."`
 }
 
 func (subscribeCmd) Help() string {
@@ -149,6 +151,7 @@ secret is printed once, and ` + "`tocsin listen --secret`" + ` checks signatures
 Examples:
   tocsin subscribe https://example.com/hook --severity high --fixable --image 'registry/team/*'
   tocsin subscribe https://example.com/hook --kev --epss 10 --name exploited
+  tocsin subscribe https://example.com/hook --severity critical --current
   tocsin subscribe amqps://mq.example.com/ --exchange tocsin --routing-key '{severity}.{updater}' --user u
   tocsin subscribe https://example.com/hook --cel 'data.added.exists(f, f.package.name == "openssl")' --dry-run`
 }
@@ -213,9 +216,20 @@ func (c *subscribeCmd) Run(e *env) error {
 	if err := cl.call(http.MethodPost, "/subscriptions", nil, s, &made); err != nil {
 		return err
 	}
+	var current struct {
+		Events int `json:"events"`
+	}
+	if c.Current {
+		if err := cl.call(http.MethodPost, "/subscriptions/"+seg(made.ID)+"/current", nil, nil, &current); err != nil {
+			return fmt.Errorf("subscribed as %s, but what is there could not be sent: %w", made.ID, err)
+		}
+	}
 	return e.print(made, func() error {
 		if err := e.printf("%s\n", made.ID); err != nil {
 			return err
+		}
+		if c.Current {
+			e.notef("It gets %s about what is there now.", terminal.Count(current.Events, "event"))
 		}
 		e.notef("Subscribed %s. %s", made.Sink, dryLine(dry))
 		if c.Secret == "" && made.Secret != "" {

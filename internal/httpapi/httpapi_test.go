@@ -87,6 +87,7 @@ func (m *memory) Resume(ctx context.Context, owner, id string) (schemas.Subscrip
 	return m.Get(ctx, owner, id)
 }
 func (m *memory) Test(context.Context, string, string) (string, error) { return "e", m.fail }
+func (m *memory) Current(context.Context, string, string) (int, error) { return 0, m.fail }
 func (m *memory) Rotate(ctx context.Context, owner, id string, _ v1.RotateRequest) (schemas.Subscription, error) {
 	return m.Get(ctx, owner, id)
 }

@@ -22,6 +22,8 @@ type Subscriptions interface {
 	Resume(ctx context.Context, owner, id string) (schemas.Subscription, error)
 	// Test sends a ping to it and returns the event's id.
 	Test(ctx context.Context, owner, id string) (string, error)
+	// Current sends it what is there now, and answers how many events that is.
+	Current(ctx context.Context, owner, id string) (int, error)
 	Rotate(ctx context.Context, owner, id string, r v1.RotateRequest) (schemas.Subscription, error)
 	// DryRun tries a subscription that need not exist on the newest events.
 	DryRun(ctx context.Context, s schemas.Subscription, events int) (v1.DryRun, error)
@@ -132,6 +134,17 @@ func (s *server) registerSubscriptions() {
 		id, err := subs.Test(ctx, principal(ctx).Sees(), in.ID)
 		return &body[testOut]{testOut{id}}, err
 	})
+	type currentOut struct {
+		Events int `json:"events" doc:"Images that its filters let through, one event each"`
+	}
+	add(s, post, "/subscriptions/{id}/current", "Send it what is there now: one indexed event, marked as a snapshot, for every image that its filters let through",
+		subscribe, http.StatusAccepted, func(ctx context.Context, in *IDParam) (*body[currentOut], error) {
+			if err := guard(); err != nil {
+				return nil, err
+			}
+			n, err := subs.Current(ctx, principal(ctx).Sees(), in.ID)
+			return &body[currentOut]{currentOut{n}}, err
+		})
 	type rotateIn struct {
 		IDParam
 		Body v1.RotateRequest

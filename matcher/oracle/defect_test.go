@@ -110,7 +110,7 @@ func TestCatchesPlantedDefects(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			w, err := NewSplitWorld(ctx, postgrestest.New(t), engine)
+			w, err := NewSplitSetup(ctx, postgrestest.New(t), engine)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -90,7 +90,7 @@ func TestOracle(t *testing.T) {
 
 func playAll(t *testing.T, lo, hi uint64) Coverage {
 	ctx := t.Context()
-	w, err := NewWorld(ctx, postgrestest.New(t))
+	w, err := NewSetup(ctx, postgrestest.New(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func fingerprint(s *Scenario) string {
 func TestScanTogether(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	w, err := NewWorld(ctx, postgrestest.New(t))
+	w, err := NewSetup(ctx, postgrestest.New(t))
 	if err != nil {
 		t.Fatal(err)
 	}

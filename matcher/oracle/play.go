@@ -16,7 +16,7 @@ import (
 
 // play is a scenario under way.
 type play struct {
-	*World
+	*Setup
 	s        *Scenario
 	coverage Coverage
 	wrong    []Mismatch
@@ -49,9 +49,9 @@ type arrival struct {
 
 // Play plays a scenario. Mismatches are what it is about; an error is a
 // failure to play at all.
-func (w *World) Play(ctx context.Context, s *Scenario) ([]Mismatch, Coverage, error) {
+func (w *Setup) Play(ctx context.Context, s *Scenario) ([]Mismatch, Coverage, error) {
 	p := &play{
-		World: w, s: s, coverage: newCoverage(), current: map[int32]int{}, events: map[schemas.ChangeKey][]byte{},
+		Setup: w, s: s, coverage: newCoverage(), current: map[int32]int{}, events: map[schemas.ChangeKey][]byte{},
 	}
 	p.coverage.Scenarios = 1
 	w.recorder.take()

@@ -4,7 +4,7 @@
 //
 // It differs from claircore's parser in this:
 //
-//   - Only what is said of the ecosystem's own packages counts. claircore takes
+//   - Only what an advisory has about the ecosystem's own packages counts. claircore takes
 //     the versions of another ecosystem's package of the same name along.
 //   - Bounds of Go and npm are kept exactly (package osvrange), so that fixes at
 //     pseudo-versions and pre-releases are not lost.

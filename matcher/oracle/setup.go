@@ -23,9 +23,9 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-// World is where scenarios are played: an engine, and libvuln beside it. It is
+// Setup is where scenarios are played: an engine, and libvuln beside it. It is
 // not safe for concurrent use.
-type World struct {
+type Setup struct {
 	scanner  *libvuln.Libvuln
 	pool     *pgxpool.Pool   // the engine's
 	pools    []*pgxpool.Pool // that updates are written to; the engine's is the last
@@ -44,16 +44,16 @@ func (r reports) IndexReport(_ context.Context, d claircore.Digest) (*claircore.
 	return ir, ok, nil
 }
 
-// NewWorld makes a world in which claircore and the engine share a database.
-func NewWorld(ctx context.Context, pool *pgxpool.Pool) (*World, error) {
-	return NewSplitWorld(ctx, pool, pool)
+// NewSetup makes a setup in which claircore and the engine share a database.
+func NewSetup(ctx context.Context, pool *pgxpool.Pool) (*Setup, error) {
+	return NewSplitSetup(ctx, pool, pool)
 }
 
-// NewSplitWorld makes a world in which libvuln scans one database and the
+// NewSplitSetup makes a setup in which libvuln scans one database and the
 // engine works on another; every update is written to both. What is done to
 // the engine's database then shows in events only.
-func NewSplitWorld(ctx context.Context, truth, engine *pgxpool.Pool) (*World, error) {
-	w := &World{pool: engine, pools: []*pgxpool.Pool{engine}, recorder: &recorder{}, reports: reports{}, known: newScores()}
+func NewSplitSetup(ctx context.Context, truth, engine *pgxpool.Pool) (*Setup, error) {
+	w := &Setup{pool: engine, pools: []*pgxpool.Pool{engine}, recorder: &recorder{}, reports: reports{}, known: newScores()}
 	if engine != truth {
 		w.pools = []*pgxpool.Pool{truth, engine}
 	}
@@ -87,7 +87,7 @@ func (offline) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // write writes an update and returns the reference under which the engine will
 // find it: by the store that updaters use, or by claircore's.
-func (w *World) write(ctx context.Context, u *Update) (ref uuid.UUID, err error) {
+func (w *Setup) write(ctx context.Context, u *Update) (ref uuid.UUID, err error) {
 	for _, pool := range w.pools {
 		switch theirs := postgres.NewMatcherStore(pool); {
 		case !u.Shared:
@@ -127,7 +127,7 @@ func writeOurs(ctx context.Context, pool *pgxpool.Pool, u *Update) (uuid.UUID, e
 }
 
 // enrich writes an enrichment as it is after a change.
-func (w *World) enrich(ctx context.Context, e *Enrich) (ref uuid.UUID, err error) {
+func (w *Setup) enrich(ctx context.Context, e *Enrich) (ref uuid.UUID, err error) {
 	records := e.apply(w.known)
 	for _, pool := range w.pools {
 		if ref, err = postgres.NewMatcherStore(pool).UpdateEnrichments(ctx, e.Updater, "", records); err != nil {
@@ -150,7 +150,7 @@ const nameSQL = `
 INSERT INTO tocsin.naming (manifest_id, names) VALUES (@manifest, @names) RETURNING id`
 
 // register tells the database of a manifest, as the indexer does.
-func (w *World) register(ctx context.Context, r *claircore.IndexReport) (matcher.Manifest, error) {
+func (w *Setup) register(ctx context.Context, r *claircore.IndexReport) (matcher.Manifest, error) {
 	m := matcher.Manifest{Digest: r.Hash.String(), Names: []string{"registry.example/app:1"}}
 	if err := w.pool.QueryRow(ctx, registerSQL, pgx.NamedArgs{"digest": m.Digest}).Scan(&m.ID, &m.Reindexed); err != nil {
 		return m, fmt.Errorf("register a manifest: %w", err)
@@ -164,7 +164,7 @@ func (w *World) register(ctx context.Context, r *claircore.IndexReport) (matcher
 	return m, nil
 }
 
-// recorder is the announcer of a world: it keeps what is announced.
+// recorder is the announcer of a setup: it keeps what is announced.
 type recorder struct {
 	mu        sync.Mutex
 	indexed   []indexedEvent
