@@ -105,9 +105,19 @@ func (l *locker) lock(parent context.Context, key string, take func(context.Cont
 	return ctx, func() {
 		stop()
 		<-watched
-		closeLock(parent, conn) // ends the transaction, and the lock with it
+		unlock(parent, tx)
+		closeLock(parent, conn)
 		cancel(nil)
 	}
+}
+
+// unlock ends the transaction, and the lock with it, before anybody is told that
+// it is free: the server sees the end of a connection later. Should it fail,
+// that end does it.
+func unlock(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = tx.Rollback(ctx)
 }
 
 func closeLock(ctx context.Context, conn *pgx.Conn) {

@@ -26,7 +26,6 @@ var knownWrong = map[string]string{
 	"04-index-with-artifact":       "an artifact in an index fails the whole index",
 	"15-wolfi":                     "nobody says that nothing is known",
 	"16-debian-sid":                "nobody says that nothing is known",
-	"28-variants":                  "platforms of a layout get no label",
 	"36-amazon-2023-sqlite":        "nobody says that nothing is known",
 	"36b-amazon-2023-ndb-sysimage": "nobody says that nothing is known",
 	"37-rocky":                     "nobody says that nothing is known",
