@@ -166,6 +166,10 @@ func (ix *Indexer) queue(ctx context.Context, digest string) (jobs.Job, error) {
 func (ix *Indexer) Upload(ctx context.Context, img image.Image) (*Manifest, error) {
 	m := &Manifest{Digest: img.Digest}
 	for _, l := range img.Layers {
+		if !l.Local() {
+			m.Layers = append(m.Layers, Layer{Digest: l.Digest, URI: l.URI})
+			continue
+		}
 		if _, err := ix.blobs.Stat(l.Digest); err != nil {
 			r, err := l.Open()
 			if err != nil {

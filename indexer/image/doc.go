@@ -30,10 +30,13 @@ type Layer struct {
 	Digest    string // of the bytes that Open or URI yields
 	MediaType string
 	Size      int64  // bytes; 0 if not known before reading
-	URI       string // where a registry serves it; empty for local images
+	URI       string // where it is served; empty for layers that Open reads
 
 	open func() (io.ReadCloser, error)
 }
+
+// Local reports whether Open reads the layer.
+func (l Layer) Local() bool { return l.open != nil }
 
 // Open reads a layer of a local image; the caller closes it.
 func (l Layer) Open() (io.ReadCloser, error) {
@@ -59,14 +62,15 @@ type Image struct {
 
 // Prefixes of references to images on disk.
 const (
-	ociPrefix     = "oci:"
-	archivePrefix = "docker-archive:"
+	ociPrefix           = "oci:"
+	layoutArchivePrefix = "oci-archive:"
+	archivePrefix       = "docker-archive:"
 )
 
 // IsLocal reports whether ref names an image on the disk of the process that
 // reads it, rather than one in a registry.
 func IsLocal(ref string) bool {
-	return strings.HasPrefix(ref, ociPrefix) || strings.HasPrefix(ref, archivePrefix)
+	return strings.HasPrefix(ref, ociPrefix) || strings.HasPrefix(ref, layoutArchivePrefix) || strings.HasPrefix(ref, archivePrefix)
 }
 
 // Error says why a reference can't be turned into manifests, and that trying

@@ -1,11 +1,13 @@
 package image
 
 import (
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -21,8 +23,8 @@ const (
 	containerdName = "io.containerd.image.name"
 )
 
-// Open reads an image on disk: "oci:PATH[:TAG]" or
-// "docker-archive:PATH[:REFERENCE]". Platforms are as for [Registry.Resolve].
+// Open reads an image on disk: "oci:PATH[:TAG]", "oci-archive:PATH[:TAG]" or
+// "docker-archive:PATH[:REFERENCE]". Archives may be compressed by gzip. Platforms are as for [Registry.Resolve].
 // The files must stay as they are until the layers have been read.
 func Open(ref string, want []string) ([]Image, error) {
 	filter, err := parsePlatforms(want)
@@ -33,10 +35,12 @@ func Open(ref string, want []string) ([]Image, error) {
 	switch {
 	case strings.HasPrefix(ref, ociPrefix):
 		images, err = openLayout(strings.TrimPrefix(ref, ociPrefix), filter)
+	case strings.HasPrefix(ref, layoutArchivePrefix):
+		images, err = openLayoutArchive(strings.TrimPrefix(ref, layoutArchivePrefix), filter)
 	case strings.HasPrefix(ref, archivePrefix):
 		images, err = openArchive(strings.TrimPrefix(ref, archivePrefix), filter)
 	default:
-		err = fmt.Errorf("is not of the form %sPATH[:TAG] or %sPATH[:REFERENCE]", ociPrefix, archivePrefix)
+		err = fmt.Errorf("is not of the form %sPATH[:TAG], %sPATH[:TAG] or %sPATH[:REFERENCE]", ociPrefix, layoutArchivePrefix, archivePrefix)
 	}
 	if err != nil {
 		return nil, &Error{Ref: ref, Reason: err.Error()}
@@ -73,6 +77,25 @@ func openLayout(spec string, filter platforms) ([]Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index.json: %w", err)
 	}
+	return fromLayout(idx, dir, tag, filter, func(h v1.Hash) (io.ReadCloser, error) { return path.Blob(h) })
+}
+
+func openLayoutArchive(spec string, filter platforms) ([]Image, error) {
+	file, tag := splitTag(spec)
+	a, err := readArchived(file)
+	if err != nil {
+		return nil, fmt.Errorf("not an archive of an OCI image layout: %w", err)
+	}
+	idx, err := a.index()
+	if err != nil {
+		return nil, fmt.Errorf("index.json: %w", err)
+	}
+	return fromLayout(idx, "", tag, filter, func(h v1.Hash) (io.ReadCloser, error) { return a.open(blobName(h)) })
+}
+
+// fromLayout reads the images of a layout. Its name is that of the directory,
+// which is empty if it has none.
+func fromLayout(idx v1.ImageIndex, dir, tag string, filter platforms, blob func(v1.Hash) (io.ReadCloser, error)) ([]Image, error) {
 	top := func(d v1.Descriptor) bool {
 		return tag == "" || d.Annotations[refName] == tag || d.Annotations[containerdName] == tag
 	}
@@ -81,15 +104,15 @@ func openLayout(spec string, filter platforms) ([]Image, error) {
 		if err != nil {
 			return nil, fmt.Errorf("index.json: %w", err)
 		}
-		known := false
-		for _, d := range m.Manifests {
-			known = known || top(d)
-		}
-		if !known {
+		if !slices.ContainsFunc(m.Manifests, top) {
 			return nil, fmt.Errorf("the layout has no %q", tag)
 		}
 	}
-	found, err := filter.pick(idx, top, 1)
+	chosen, err := filter.pick(idx, top, 1)
+	if err != nil {
+		return nil, err
+	}
+	found, err := chosen.images()
 	if err != nil {
 		return nil, err
 	}
@@ -104,18 +127,17 @@ func openLayout(spec string, filter platforms) ([]Image, error) {
 		}
 		ls, err := layers(p.img, func(d v1.Descriptor) Layer {
 			return Layer{Digest: d.Digest.String(), MediaType: string(d.MediaType), Size: d.Size, open: func() (io.ReadCloser, error) {
-				return path.Blob(d.Digest)
+				return blob(d.Digest)
 			}}
 		})
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Image{
-			Digest:   p.desc.Digest.String(),
-			Platform: platformName(p.platform),
-			Names:    []string{layoutName(dir, tag, p.desc)},
-			Layers:   ls,
-		})
+		img := Image{Digest: p.desc.Digest.String(), Platform: platformName(p.platform), Layers: ls}
+		if n := layoutName(dir, tag, p.desc); n != "" {
+			img.Names = []string{n}
+		}
+		out = append(out, img)
 	}
 	return out, nil
 }
@@ -133,6 +155,9 @@ func layoutName(dir, tag string, d v1.Descriptor) string {
 	if strings.ContainsAny(ref, "/:") {
 		return ref
 	}
+	if dir == "" {
+		return "" // a tag alone is no name
+	}
 	base := filepath.Base(dir)
 	if abs, err := filepath.Abs(dir); err == nil {
 		base = filepath.Base(abs)
@@ -145,7 +170,7 @@ func layoutName(dir, tag string, d v1.Descriptor) string {
 
 func openArchive(spec string, filter platforms) ([]Image, error) {
 	file, ref := splitTag(spec)
-	opener := func() (io.ReadCloser, error) { return os.Open(file) }
+	opener := func() (io.ReadCloser, error) { return openPlain(file) }
 	manifest, err := tarball.LoadManifest(opener)
 	if err != nil {
 		return nil, fmt.Errorf("not an archive of docker save: %w", err)
@@ -172,11 +197,14 @@ func openArchive(spec string, filter platforms) ([]Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("image configuration: %w", err)
 	}
-	platform := configPlatform(img)
+	platform := cfg.Platform()
+	if cfg.OS == "" {
+		platform = nil
+	}
 	if !filter.accept(platform) {
 		return nil, nil
 	}
-	out := Image{Digest: id.String(), Platform: platformName(platform), Names: archiveNames(manifest, tag, file)}
+	out := Image{Digest: id.String(), Platform: platformName(platform), Names: archiveNames(manifest, tag)}
 	if n := len(cfg.RootFS.DiffIDs); n == 0 || n > maxLayers {
 		return nil, fmt.Errorf("it has %d layers; it must have from 1 to %d", n, maxLayers)
 	}
@@ -194,14 +222,36 @@ func openArchive(spec string, filter platforms) ([]Image, error) {
 	return []Image{out}, nil
 }
 
-func archiveNames(m tarball.Manifest, tag *name.Tag, file string) []string {
+// openPlain opens an archive, and unpacks it if it is compressed by gzip.
+func openPlain(file string) (io.ReadCloser, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	var head [2]byte
+	if n, err := f.ReadAt(head[:], 0); err != nil || n < 2 || head != [2]byte{0x1f, 0x8b} {
+		return f, nil
+	}
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &unpacked{z, f}, nil
+}
+
+type unpacked struct {
+	*gzip.Reader
+	file *os.File
+}
+
+// Close implements [io.Closer].
+func (u *unpacked) Close() error { return errors.Join(u.Reader.Close(), u.file.Close()) }
+
+func archiveNames(m tarball.Manifest, tag *name.Tag) []string {
 	if tag != nil {
 		return []string{tag.String()}
 	}
-	if len(m[0].RepoTags) > 0 {
-		return m[0].RepoTags
-	}
-	return []string{filepath.Base(file)}
+	return m[0].RepoTags // saved by its id, it has no name
 }
 
 // isTransport reports whether an error came from the connection rather than

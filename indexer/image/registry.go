@@ -57,7 +57,7 @@ func (r *Registry) Resolve(ctx context.Context, ref string, want []string) ([]Im
 	if err != nil {
 		return nil, explain(ref, err)
 	}
-	rt = safehttp.ClientOver(rt, safehttp.Options{MaxResponseBytes: maxManifestBytes}).Transport
+	rt = bareTypes{safehttp.ClientOver(rt, safehttp.Options{MaxResponseBytes: maxManifestBytes}).Transport}
 	opts := []remote.Option{remote.WithContext(ctx), remote.WithTransport(rt), remote.WithRetryPredicate(never)}
 	desc, err := remote.Get(parsed, opts...)
 	if err != nil {
@@ -70,7 +70,11 @@ func (r *Registry) Resolve(ctx context.Context, ref string, want []string) ([]Im
 		if err != nil {
 			return nil, explain(ref, err)
 		}
-		if found, err = filter.pick(idx, nil, 1); err != nil {
+		chosen, err := filter.pick(idx, nil, 1)
+		if err == nil {
+			found, err = chosen.images()
+		}
+		if err != nil {
 			return nil, explain(ref, err)
 		}
 	case desc.MediaType.IsImage():
@@ -78,7 +82,11 @@ func (r *Registry) Resolve(ctx context.Context, ref string, want []string) ([]Im
 		if err != nil {
 			return nil, explain(ref, err)
 		}
-		if p := configPlatform(img); filter.accept(p) {
+		p, err := filter.configPlatform(img)
+		if err != nil {
+			return nil, explain(ref, err)
+		}
+		if filter.accept(p) {
 			found = []picked{{img: img, desc: desc.Descriptor, platform: p}}
 		}
 	case desc.MediaType == types.DockerManifestSchema1, desc.MediaType == types.DockerManifestSchema1Signed:
@@ -172,6 +180,27 @@ func (r *Registry) transport(ctx context.Context, repo name.Repository) (http.Ro
 	return transport.NewWithContext(ctx, repo.Registry, auth, r.Transport, []string{repo.Scope(transport.PullScope)})
 }
 
+// bareTypes takes the parameters from the content types of answers, which
+// manifests are told by.
+type bareTypes struct{ next http.RoundTripper }
+
+// RoundTrip implements [http.RoundTripper].
+func (b bareTypes) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := b.next.RoundTrip(req)
+	if err == nil && resp.Header.Get("Content-Type") != "" {
+		resp.Header.Set("Content-Type", string(bareType(types.MediaType(resp.Header.Get("Content-Type")))))
+	}
+	return resp, err
+}
+
+// passes reports whether an error may be gone another time.
+func passes(err error) bool {
+	if te, ok := errors.AsType[*transport.Error](err); ok {
+		return te.StatusCode == http.StatusTooManyRequests || te.StatusCode == http.StatusRequestTimeout || te.StatusCode >= 500
+	}
+	return isTransport(err) || errors.Is(err, context.Canceled)
+}
+
 // never leaves retries to the job, which can wait longer.
 func never(error) bool { return false }
 
@@ -183,6 +212,9 @@ func explain(ref string, err error) error {
 	}
 	if large, ok := errors.AsType[*safehttp.TooLargeError](err); ok {
 		return &Error{Ref: ref, Reason: "its manifest is too large", Err: large}
+	}
+	if errors.Is(err, errUnknownPlatform) {
+		return fmt.Errorf("image %q: %w", ref, err)
 	}
 	te, ok := errors.AsType[*transport.Error](err)
 	if !ok {

@@ -3,6 +3,7 @@ package image
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -54,69 +55,144 @@ type picked struct {
 	platform *v1.Platform
 }
 
+// choice is what was chosen from an index.
+type choice struct {
+	picked []picked
+	// passed is what is wrong with the last manifest that was passed over since
+	// it is no container image.
+	passed error
+}
+
+// images returns what was chosen; if that is nothing, what was passed over is
+// the error.
+func (c choice) images() ([]picked, error) {
+	if len(c.picked) == 0 && c.passed != nil {
+		return nil, c.passed
+	}
+	return c.picked, nil
+}
+
 // attestation marks manifests that BuildKit puts beside images in an index.
 const attestation = "vnd.docker.reference.type"
 
 var errTooMany = fmt.Errorf("the index leads to more than %d manifests", maxManifests)
 
 // pick walks an index and the indexes in it. It takes the descriptors of the
-// first level for which top says so.
-func (f platforms) pick(idx v1.ImageIndex, top func(v1.Descriptor) bool, depth int) ([]picked, error) {
+// first level for which top says so. What is no container image, such as a
+// signature or an attestation, is passed over.
+func (f platforms) pick(idx v1.ImageIndex, top func(v1.Descriptor) bool, depth int) (out choice, err error) {
 	if depth > maxDepth {
-		return nil, fmt.Errorf("indexes are nested more than %d deep", maxDepth)
+		return out, fmt.Errorf("indexes are nested more than %d deep", maxDepth)
 	}
 	m, err := idx.IndexManifest()
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	var out []picked
 	for _, d := range m.Manifests {
-		if len(out) > maxManifests {
-			return nil, errTooMany
+		if len(out.picked) > maxManifests {
+			return out, errTooMany
 		}
 		if top != nil && !top(d) || d.Annotations[attestation] != "" {
 			continue
 		}
-		switch {
-		case d.MediaType.IsIndex():
+		switch kind := bareType(d.MediaType); {
+		case kind.IsIndex():
 			sub, err := idx.ImageIndex(d.Digest)
 			if err != nil {
-				return nil, err
+				return out, err
 			}
 			more, err := f.pick(sub, nil, depth+1)
 			if err != nil {
-				return nil, err
+				return out, err
 			}
-			out = append(out, more...)
-		case d.MediaType.IsImage():
+			for i := range more.picked {
+				inherit(&more.picked[i].desc, d)
+			}
+			out.picked = append(out.picked, more.picked...)
+			if more.passed != nil {
+				out.passed = more.passed
+			}
+		case kind.IsImage():
 			platform := d.Platform
 			if platform != nil && !f.accept(platform) {
 				continue
 			}
 			img, err := idx.Image(d.Digest)
 			if err != nil {
-				return nil, err
+				return out, err
+			}
+			if err := isContainer(img); err != nil {
+				out.passed = err
+				continue
 			}
 			if platform == nil {
-				if platform = configPlatform(img); !f.accept(platform) {
+				if platform, err = f.configPlatform(img); err != nil {
+					return out, err
+				}
+				if !f.accept(platform) {
 					continue
 				}
 			}
-			out = append(out, picked{img: img, desc: d, platform: platform})
+			out.picked = append(out.picked, picked{img: img, desc: d, platform: platform})
 		}
 	}
 	return out, nil
 }
 
-// configPlatform reads what an image runs on from its configuration; nil if
-// that does not say. That the configuration can't be read is no reason to
-// refuse an image whose layers can.
-func configPlatform(img v1.Image) *v1.Platform {
-	cfg, err := img.ConfigFile()
-	if err != nil || cfg.OS == "" {
-		return nil
+// inherit gives a manifest the names of the index that it is in, where it has
+// none of its own.
+func inherit(d *v1.Descriptor, from v1.Descriptor) {
+	for _, key := range []string{containerdName, refName} {
+		if v := from.Annotations[key]; v != "" && d.Annotations[containerdName] == "" && d.Annotations[refName] == "" {
+			d.Annotations = maps.Clone(d.Annotations)
+			if d.Annotations == nil {
+				d.Annotations = map[string]string{}
+			}
+			d.Annotations[key] = v
+		}
 	}
-	return cfg.Platform()
+}
+
+// bareType is a media type without parameters.
+func bareType(m types.MediaType) types.MediaType {
+	bare, _, _ := strings.Cut(string(m), ";")
+	return types.MediaType(strings.TrimSpace(bare))
+}
+
+// isContainer reports why a manifest is no container image; nil if it is.
+func isContainer(img v1.Image) error {
+	m, err := img.Manifest()
+	if err != nil {
+		return err
+	}
+	if kind := bareType(m.Config.MediaType); kind != "" && !kind.IsConfig() {
+		return fmt.Errorf("it is an artifact of type %q, not a container image", m.Config.MediaType)
+	}
+	for _, d := range m.Layers {
+		if !isFileSystem(d.MediaType) {
+			return fmt.Errorf("its layer %s is of type %q, not a file system", d.Digest, d.MediaType)
+		}
+	}
+	return nil
+}
+
+// errUnknownPlatform is the error of an image that may have the wanted platform
+// or not.
+var errUnknownPlatform = errors.New("its configuration, which says what it runs on, can't be read")
+
+// configPlatform reads what an image runs on from its configuration; nil if
+// that does not say. That the configuration is not there, or damaged, is no
+// reason to refuse an image whose layers can be read, unless a platform is
+// asked for; that it can't be had at the moment is one to try again.
+func (f platforms) configPlatform(img v1.Image) (*v1.Platform, error) {
+	cfg, err := img.ConfigFile()
+	switch {
+	case err != nil && (len(f.want) > 0 || passes(err)):
+		return nil, fmt.Errorf("%w: %w", errUnknownPlatform, err)
+	case err != nil || cfg.OS == "":
+		return nil, nil
+	}
+	return cfg.Platform(), nil
 }
 
 // layers lists the layers of a manifest and checks that they are file systems.
@@ -125,8 +201,8 @@ func layers(img v1.Image, of func(v1.Descriptor) Layer) ([]Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Config.MediaType != "" && !m.Config.MediaType.IsConfig() {
-		return nil, fmt.Errorf("it is an artifact of type %q, not a container image", m.Config.MediaType)
+	if err := isContainer(img); err != nil {
+		return nil, err
 	}
 	switch {
 	case len(m.Layers) == 0:
@@ -136,15 +212,26 @@ func layers(img v1.Image, of func(v1.Descriptor) Layer) ([]Layer, error) {
 	}
 	var out []Layer
 	for _, d := range m.Layers {
-		if !isFileSystem(d.MediaType) {
-			return nil, fmt.Errorf("its layer %s is of type %q, not a file system", d.Digest, d.MediaType)
+		l := of(d)
+		// What may not be distributed is where the manifest says.
+		if len(d.URLs) > 0 && !bareType(d.MediaType).IsDistributable() {
+			l.URI = d.URLs[0]
+			if l.open != nil {
+				if f, err := l.open(); err == nil { // it is here all the same
+					l.URI = ""
+					_ = f.Close()
+				} else {
+					l.open = nil
+				}
+			}
 		}
-		out = append(out, of(d))
+		out = append(out, l)
 	}
 	return out, nil
 }
 
 func isFileSystem(m types.MediaType) bool {
+	m = bareType(m)
 	return m.IsLayer() || m == "application/vnd.docker.image.rootfs.diff.tar.zstd"
 }
 

@@ -18,7 +18,7 @@ import (
 )
 
 type indexCmd struct {
-	Refs     []string          `arg:"" name:"image" help:"Image references, oci:PATH, docker-archive:PATH, or - for standard input."`
+	Refs     []string          `arg:"" name:"image" help:"Image references, oci:PATH, oci-archive:PATH, docker-archive:PATH, or - for standard input."`
 	Names    []string          `name:"name" help:"Name people know the image by; may be repeated. Default: the reference." placeholder:"NAME"`
 	Labels   map[string]string `name:"label" short:"l" help:"Label kept with the image; may be repeated." placeholder:"KEY=VALUE"`
 	Platform []string          `help:"Platforms of a multi-platform image, as os/arch. Default: all that run Linux." placeholder:"OS/ARCH"`
@@ -29,7 +29,7 @@ type indexCmd struct {
 
 func (indexCmd) Help() string {
 	return `A reference is resolved at its registry by the server. An image on this machine's disk is read here, and its layers
-are uploaded. Standard input may be a docker save archive, a manifest in JSON, or references one a line.
+are uploaded. Standard input may be an archive of docker save or of an OCI layout, compressed by gzip or not, a manifest in JSON, or references one a line.
 Indexing an image again costs nothing.
 
 Examples:
@@ -99,6 +99,10 @@ func (c *indexCmd) local(e *env, cl *client, ref string) ([]v1.Submitted, error)
 	for _, img := range images {
 		m := &v1.ManifestSpec{Hash: img.Digest}
 		for i, l := range img.Layers {
+			if !l.Local() {
+				m.Layers = append(m.Layers, v1.Layer{Hash: l.Digest, URI: l.URI})
+				continue
+			}
 			e.progress("uploading layer %d of %d of %s", i+1, len(img.Layers), terminal.Digest(img.Digest))
 			if err := upload(cl, l); err != nil {
 				e.progressEnd()
@@ -193,7 +197,11 @@ func (c *indexCmd) archive(e *env, cl *client, in io.Reader) ([]v1.Submitted, er
 	if _, err := io.Copy(f, in); err != nil {
 		return nil, fmt.Errorf("keeping the archive: %w", err)
 	}
-	return c.local(e, cl, "docker-archive:"+f.Name())
+	kind := "docker-archive:"
+	if image.IsLayoutArchive(f.Name()) {
+		kind = "oci-archive:"
+	}
+	return c.local(e, cl, kind+f.Name())
 }
 
 // manifest takes a manifest as it would be published over NATS.
