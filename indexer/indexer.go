@@ -2,11 +2,14 @@ package indexer
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -97,6 +100,12 @@ type Options struct {
 	// Keychain finds registry credentials; nil means the Docker configuration
 	// of the process.
 	Keychain authn.Keychain
+	// RootCAs are the authorities trusted for registries and layers; nil means
+	// the system's.
+	RootCAs *x509.CertPool
+	// Proxy connects to registries and for layers outside AllowNetworks; nil
+	// means none.
+	Proxy    *url.URL
 	Limits   Limits
 	Scanners Scanners
 	// Scans bound what a scan of a layer may cost.
@@ -155,7 +164,10 @@ func New(ctx context.Context, o Options) (*Indexer, error) {
 		opts: o, limits: o.Limits.withDefaults(), blobs: o.Blobs, store: &store{o.Pool}, log: o.Logger, metrics: newMetrics(o.Registerer),
 		guard: safehttp.New("indexer.allow_networks", o.AllowNetworks),
 	}
-	ix.fetcher = safehttp.Options{HeaderTimeout: ix.limits.StallTimeout, Redirects: 5, RawBody: true}
+	ix.fetcher = safehttp.Options{HeaderTimeout: ix.limits.StallTimeout, Redirects: 5, RawBody: true, Proxy: o.Proxy}
+	if o.RootCAs != nil {
+		ix.fetcher.TLS = &tls.Config{RootCAs: o.RootCAs}
+	}
 	ix.registry = &image.Registry{Transport: ix.guard.Transport(ix.fetcher), Keychain: o.Keychain, Insecure: o.InsecureRegistries}
 	var err error
 	if ix.children, err = newPool(ctx, o); err != nil {

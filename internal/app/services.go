@@ -177,7 +177,12 @@ func (a *App) newJobs(pool *pgxpool.Pool, b *bus.Bus, onFailed func(context.Cont
 func (a *App) newIndexer(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, queue *jobs.Store, keyring *secrets.Keyring,
 	uploads *blobs.Store, record *recorder, announcer indexer.Announcer) (*indexer.Indexer, error) {
 	c := a.config.Indexer
+	roots, proxy, err := egress(c)
+	if err != nil {
+		return nil, err
+	}
 	return indexer.New(ctx, indexer.Options{
+		RootCAs: roots, Proxy: proxy,
 		Pool: pool, Jobs: queue, Intake: b, Recorder: record, Announcer: announcer, Sealer: keyring, Blobs: uploads,
 		DataDir: filepath.Join(a.config.DataDir, "indexer"), AllowNetworks: config.Prefixes(c.AllowNetworks), InsecureRegistries: c.InsecureRegistries,
 		Limits: indexerLimits(c),

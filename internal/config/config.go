@@ -81,6 +81,8 @@ type Indexer struct {
 	Concurrency        int       `yaml:"concurrency" doc:"Manifests this process indexes at a time."`
 	AllowNetworks      []Network `yaml:"allow_networks" doc:"Networks outside the public internet that registries and layers may be on, such as 10.0.0.0/8."`
 	InsecureRegistries []string  `yaml:"insecure_registries" doc:"Registries (host:port) that speak plain HTTP."`
+	CAFile             string    `yaml:"ca_file" doc:"Certificate authorities to trust for registries and layers, beside those of the system (SSL_CERT_FILE names those)."`
+	Proxy              URL       `yaml:"proxy" doc:"HTTP proxy for registries and layers, as http://proxy.example:3128. Hosts in allow_networks are reached directly."`
 	Scanners           Scanners  `yaml:"scanners"`
 	MaxLayers          int       `yaml:"max_layers" doc:"Most layers of a manifest."`
 	MaxLayerSize       Size      `yaml:"max_layer_size" doc:"Most bytes of a layer as it is transferred."`

@@ -74,7 +74,7 @@ func (c *Config) validateNATS(p *problems) {
 		p.add("nats.key_file", "cert_file and key_file go together")
 	}
 	for path, file := range map[string]string{
-		"nats.credentials_file": n.CredentialsFile, "nats.ca_file": n.CAFile, "nats.cert_file": n.CertFile, "nats.key_file": n.KeyFile,
+		"nats.credentials_file": n.CredentialsFile, "nats.ca_file": n.CAFile, "nats.cert_file": n.CertFile, "nats.key_file": n.KeyFile, "indexer.ca_file": c.Indexer.CAFile,
 	} {
 		if file == "" {
 			continue
@@ -107,6 +107,9 @@ func (c *Config) validateRoles(p *problems) {
 	p.positive("indexer.index_timeout", i.IndexTimeout)
 	p.positive("indexer.resolve_timeout", i.ResolveTimeout)
 	p.positive("indexer.scan_timeout", i.ScanTimeout)
+	if u, err := url.Parse(i.Proxy.Reveal()); !i.Proxy.Empty() && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		p.add("indexer.proxy", "is not the URL of a proxy, as in http://proxy.example:3128")
+	}
 	if i.ScanMemory != 0 {
 		p.size("indexer.scan_memory", i.ScanMemory, 128<<20)
 	}

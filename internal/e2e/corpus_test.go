@@ -23,7 +23,6 @@ import (
 // change that mends one takes it off the list; an image that is right and on
 // the list fails the test, as one that is wrong and not on it does.
 var knownWrong = map[string]string{
-	"04-index-with-artifact":       "an artifact in an index fails the whole index",
 	"15-wolfi":                     "nobody says that nothing is known",
 	"16-debian-sid":                "nobody says that nothing is known",
 	"36-amazon-2023-sqlite":        "nobody says that nothing is known",

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -33,6 +34,9 @@ type Options struct {
 	RawBody bool
 	// TLS is cloned; nil means the system's roots and defaults.
 	TLS *tls.Config
+	// Proxy is asked to connect, but for hosts on the guard's allow list; nil
+	// means none. The guard then judges names by what they resolve to here.
+	Proxy *url.URL
 	// MaxConnsPerHost and MaxIdleConns are those of [http.Transport]; zero
 	// means no limit and 100.
 	MaxConnsPerHost int
@@ -72,6 +76,9 @@ func (g *Guard) Transport(o Options) *http.Transport {
 	}
 	if o.TLS != nil {
 		t.TLSClientConfig = o.TLS.Clone()
+	}
+	if o.Proxy != nil {
+		g.proxied(t, o.Proxy, connect)
 	}
 	return t
 }
