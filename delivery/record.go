@@ -25,7 +25,7 @@ type Delivery struct {
 	Attempts     int
 	Class        Class // of the last attempt, if there was one
 	CreatedAt    time.Time
-	DueAt        *time.Time // when the next attempt is due, if it is pending
+	DueAt        *time.Time // when the next attempt is due, if it is pending: not before Stats.HeldUntil
 	FinishedAt   *time.Time // when it was settled, if it was
 	ReplayOf     *uuid.UUID // the delivery that it repeats
 }
@@ -96,9 +96,13 @@ func (f Filter) stateSQL() string {
 }
 
 const (
+	// When a pending delivery is due: not while its subscription is to be left
+	// alone.
+	dueSQL = `greatest(next_attempt_at, (SELECT l.not_before FROM tocsin.lane l WHERE l.subscription_id = queue.subscription_id))`
+
 	listPendingSQL = `
 SELECT id, event_id, subscription_id, state, attempts, class, next_attempt_at, finished_at, replay_of FROM (
-  (SELECT id, event_id, subscription_id, 'pending' AS state, attempts, class, next_attempt_at, NULL::timestamptz AS finished_at, replay_of
+  (SELECT id, event_id, subscription_id, 'pending' AS state, attempts, class, ` + dueSQL + ` AS next_attempt_at, NULL::timestamptz AS finished_at, replay_of
   FROM tocsin.queue WHERE @state IN ('', 'pending') AND ` + selectedSQL + `
   ORDER BY id DESC LIMIT @most)
   UNION ALL
@@ -140,7 +144,7 @@ func moment(id uuid.UUID) time.Time {
 }
 
 const getSQL = `
-SELECT id, event_id, subscription_id, 'pending', attempts, class, next_attempt_at, NULL::timestamptz, replay_of
+SELECT id, event_id, subscription_id, 'pending', attempts, class, ` + dueSQL + `, NULL::timestamptz, replay_of
 FROM tocsin.queue WHERE id = @id
 UNION ALL
 SELECT id, event_id, subscription_id, state, attempts, class, NULL, finished_at, replay_of

@@ -17,7 +17,7 @@ type Stats struct {
 	Oldest       time.Duration // age of the oldest of them; 0 when there is none
 	Dead         int           // dead letters, but for those replayed
 	Breaker      string        // "closed", "half-open" or "open"
-	OpenUntil    *time.Time    // when an open breaker lets the next probe through
+	HeldUntil    *time.Time    // until when nothing is attempted: the target asked for a pause, or the breaker is open
 	FailingSince *time.Time    // since when its breaker has not been closed
 	Reason       string        // what opened it
 	// The attempts within the window asked for, and how long they took, to
@@ -61,7 +61,7 @@ WITH waiting AS (
   WHERE state = 'dead' AND replayed_at IS NULL AND (@subs::uuid[] IS NULL OR subscription_id = ANY(@subs::uuid[]))
   GROUP BY subscription_id
 )
-SELECT s.id, coalesce(w.backlog, 0), w.oldest, coalesce(d.dead, 0), coalesce(l.breaker, 'closed'), l.not_before, l.failing_since,
+SELECT s.id, coalesce(w.backlog, 0), w.oldest, coalesce(d.dead, 0), coalesce(l.breaker, 'closed'), CASE WHEN l.not_before > now() THEN l.not_before END, l.failing_since,
   coalesce(l.reason, ''), coalesce(t.attempts, 0)::bigint, coalesce(t.succeeded, 0)::bigint, t.steps,
   (SELECT finished_at FROM tocsin.delivery x WHERE x.subscription_id = s.id AND x.state = 'delivered' ORDER BY x.id DESC LIMIT 1)
 FROM (
@@ -94,7 +94,7 @@ func (s *Store) Stats(ctx context.Context, subs []uuid.UUID, window time.Duratio
 			oldest *uuid.UUID
 			steps  []int32
 		)
-		err = row.Scan(&st.Subscription, &st.Backlog, &oldest, &st.Dead, &st.Breaker, &st.OpenUntil, &st.FailingSince, &st.Reason,
+		err = row.Scan(&st.Subscription, &st.Backlog, &oldest, &st.Dead, &st.Breaker, &st.HeldUntil, &st.FailingSince, &st.Reason,
 			&st.Attempts, &st.Succeeded, &steps, &st.LastSuccess)
 		if oldest != nil {
 			st.Oldest = max(now.Sub(moment(*oldest)), 0)

@@ -108,6 +108,14 @@ func TestSubscriptionLife(t *testing.T) {
 			t.Errorf("%+v, %v, want %s", got, err, step.state)
 		}
 	}
+	// Resuming one that is active is a change, which ends what its lane waits for.
+	before := target().Subscription.Version
+	if _, err := w.subs.Resume(ctx, "", s.ID); err != nil {
+		t.Error(err)
+	}
+	if got := target().Subscription.Version; got <= before {
+		t.Errorf("version %d after %d: resuming changed nothing", got, before)
+	}
 	if err := w.subs.Delete(ctx, "payments", s.ID); err != nil {
 		t.Fatal(err)
 	}

@@ -241,7 +241,8 @@ func (s deliveries) stats(ctx context.Context, owner string) (v1.DeliveryStats, 
 	for i, state := range states {
 		sub := v1.SubscriptionStats{ID: state.ID.String(), Name: state.Name, State: state.State, Breaker: delivery.BreakerClosed, SuccessRate: 1}
 		if f, ok := byID[sub.ID]; ok {
-			sub.Breaker, sub.Backlog, sub.Dead, sub.OldestSeconds = f.Breaker, f.Backlog, f.Dead, f.Oldest.Seconds()
+			sub.Breaker, sub.HeldUntil = f.Breaker, f.HeldUntil
+			sub.Backlog, sub.Dead, sub.OldestSeconds = f.Backlog, f.Dead, f.Oldest.Seconds()
 			sub.Attempts, sub.SuccessRate, sub.LastSuccess = f.Attempts, f.SuccessRate(), f.LastSuccess
 			sub.P50MS, sub.P99MS = float64(f.P50.Microseconds())/1000, float64(f.P99.Microseconds())/1000
 		}

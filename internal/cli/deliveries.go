@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/internal/terminal"
@@ -109,6 +110,16 @@ func (c *deliveriesShowCmd) Run(e *env) error {
 	})
 }
 
+// held says whether a delivery waits although it was asked for now: its
+// subscription is to be left alone. A note says until when.
+func (e *env) held(d v1.Delivery) bool {
+	if d.State != "pending" || d.DueAt == nil || d.DueAt.Sub(e.now()) < time.Second {
+		return false
+	}
+	e.notef("Due %s, at %s: the target asked for a pause, or its breaker is open.", e.ago(d.DueAt), d.DueAt.Local().Format("2006-01-02 15:04:05"))
+	return true
+}
+
 // bulk does one thing to deliveries: those named, or all that are selected.
 func (s selection) bulk(e *env, ids []string, all bool, verb, done string) error {
 	cl, err := e.client()
@@ -121,9 +132,11 @@ func (s selection) bulk(e *env, ids []string, all bool, verb, done string) error
 			return usage("give ids or a selection, not both")
 		}
 		for _, id := range ids {
-			if err := cl.call(http.MethodPost, "/deliveries/"+seg(id)+"/"+verb, nil, nil, nil); err != nil {
+			var d v1.Delivery
+			if err := cl.call(http.MethodPost, "/deliveries/"+seg(id)+"/"+verb, nil, nil, &d); err != nil {
 				return fmt.Errorf("%s: %w", id, err)
 			}
+			e.held(d)
 			n++
 		}
 	} else {

@@ -31,13 +31,13 @@ func (e *env) stats(s v1.Stats) error {
 	if err := e.printf("images      %s\njobs        %s\ndeliveries  %d waiting (oldest %s), %d dead\n\n", sum(s.Images), sum(s.Jobs), d.Backlog, oldest, d.Dead); err != nil {
 		return err
 	}
-	t := terminal.NewTable("SUBSCRIPTION", "NAME", "STATE", "BREAKER", "WAITING", "DEAD", "24H", "SUCCESS", "P50", "P99", "LAST SUCCESS")
+	t := terminal.NewTable("SUBSCRIPTION", "NAME", "STATE", "BREAKER", "TRIED AGAIN", "WAITING", "DEAD", "24H", "SUCCESS", "P50", "P99", "LAST SUCCESS")
 	for _, u := range s.Subscriptions {
 		success := "-"
 		if u.Attempts > 0 {
 			success = fmt.Sprintf("%.1f%%", u.SuccessRate*100)
 		}
-		t.Row(u.ID, u.Name, e.state(u.State), e.state(u.Breaker), u.Backlog, u.Dead, u.Attempts, success,
+		t.Row(u.ID, u.Name, e.state(u.State), e.state(u.Breaker), e.ago(u.HeldUntil), u.Backlog, u.Dead, u.Attempts, success,
 			fmt.Sprintf("%.0fms", u.P50MS), fmt.Sprintf("%.0fms", u.P99MS), e.ago(u.LastSuccess))
 	}
 	return e.table(t, "No subscriptions.")

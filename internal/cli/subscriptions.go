@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -149,7 +150,15 @@ func (c subTestCmd) Run(e *env) error {
 	if err := cl.call(http.MethodPost, "/subscriptions/"+seg(c.ID)+"/test", nil, nil, &out); err != nil {
 		return err
 	}
+	var sent v1.Page[v1.Delivery]
+	if err := cl.call(http.MethodGet, "/deliveries", url.Values{"event": {out.EventID}}, nil, &sent); err != nil {
+		return err
+	}
 	return e.print(out, func() error {
+		if len(sent.Items) > 0 && e.held(sent.Items[0]) {
+			e.notef("Waits: nothing is sent to this subscription before then. To try it now: tocsin subscriptions resume %s", c.ID)
+			return e.printf("%s\n", out.EventID)
+		}
 		e.notef("Sent. What came of it: tocsin deliveries --event %s", out.EventID)
 		return e.printf("%s\n", out.EventID)
 	})

@@ -22,9 +22,10 @@ func (st *Store) Pause(ctx context.Context, owner, id string) (schemas.Subscript
 }
 
 // Resume delivers what waited while the subscription was paused. One that was
-// disabled is matched again from now on.
+// disabled is matched again from now on. One that is active, and left alone
+// because its target asked for a pause or its breaker is open, is tried now.
 func (st *Store) Resume(ctx context.Context, owner, id string) (schemas.Subscription, error) {
-	return st.setState(ctx, owner, id, schemas.StateActive, schemas.StatePaused, schemas.StateDisabled)
+	return st.setState(ctx, owner, id, schemas.StateActive, schemas.StateActive, schemas.StatePaused, schemas.StateDisabled)
 }
 
 func (st *Store) setState(ctx context.Context, owner, id, state string, from ...string) (schemas.Subscription, error) {

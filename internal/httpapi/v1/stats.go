@@ -26,6 +26,7 @@ type SubscriptionStats struct {
 	Name          string     `json:"name,omitempty"`
 	State         string     `json:"state"`
 	Breaker       string     `json:"breaker" doc:"closed, half-open or open"`
+	HeldUntil     *time.Time `json:"held_until,omitempty" doc:"Until when nothing is attempted: the target asked for a pause, or the breaker is open. Resuming the subscription ends it"`
 	Backlog       int        `json:"backlog"`
 	Dead          int        `json:"dead"`
 	OldestSeconds float64    `json:"oldest_seconds"`
