@@ -27,6 +27,7 @@ func (a *Announcer) ManifestIndexed(ctx context.Context, tx pgx.Tx, ev schemas.I
 		return err
 	}
 	r.Key = schemas.ChangeKey{ManifestID: ev.ManifestID, InventoryID: ev.InventoryID, NamingID: ev.NamingID}
+	r.Names = ev.Data.Manifest.Names
 	return a.emit(ctx, tx, r, uuid.Nil)
 }
 
@@ -37,7 +38,12 @@ func (a *Announcer) ManifestIndexFailed(ctx context.Context, tx pgx.Tx, data sch
 	if len(data.Manifest.Names) > 0 {
 		x.Image = &data.Manifest.Names[0]
 	}
-	return a.announce(ctx, tx, schemas.TypeManifestIndexFailed, data.Manifest.Digest, x, data)
+	r, err := a.Events.New(ctx, schemas.TypeManifestIndexFailed, data.Manifest.Digest, x, data)
+	if err != nil {
+		return err
+	}
+	r.Names = data.Manifest.Names
+	return a.emit(ctx, tx, r, uuid.Nil)
 }
 
 // UpdateCompleted announces in tx that an update has been worked through.

@@ -134,30 +134,40 @@ func (b *bucket) candidates(e *filter.Event) iter.Seq[*class] {
 		if b == nil {
 			return
 		}
+		var seen map[*class]bool // where one name may lead to what another did
+		if len(e.Names) > 1 {
+			seen = map[*class]bool{}
+		}
 		all := func(classes []*class) bool {
 			for _, c := range classes {
-				if c.plan.Allows(e) && !yield(c) {
+				if seen[c] || !c.plan.Allows(e) {
+					continue
+				}
+				if seen != nil {
+					seen[c] = true
+				}
+				if !yield(c) {
 					return false
 				}
 			}
 			return true
 		}
 		for name, by := range b.exact {
-			if v, ok := e.Text(name); ok && !all(by[v]) {
-				return
+			for _, v := range e.Texts(name) {
+				if !all(by[v]) {
+					return
+				}
 			}
 		}
 		for name, p := range b.prefix {
-			v, ok := e.Text(name)
-			if !ok {
-				continue
-			}
-			for _, n := range p.lengths {
-				if n > len(v) {
-					break
-				}
-				if !all(p.by[v[:n]]) {
-					return
+			for _, v := range e.Texts(name) {
+				for _, n := range p.lengths {
+					if n > len(v) {
+						break
+					}
+					if !all(p.by[v[:n]]) {
+						return
+					}
 				}
 			}
 		}

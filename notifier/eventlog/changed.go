@@ -88,7 +88,7 @@ func (w *Writer) InsertChanged(ctx context.Context, tx pgx.Tx, changeID int64, u
 }
 
 const changedEvents = `
-SELECT id, subject, ` + attributeColumns + `
+SELECT id, subject, ` + eventNames + `, ` + attributeColumns + `
 FROM tocsin.event
 WHERE change_id = @change AND type = '` + schemas.TypeVulnerabilitiesChanged + `' AND id > @after AND id < @until
 ORDER BY id LIMIT @batch`
@@ -103,7 +103,7 @@ func (c *Changed) Read(ctx context.Context, db querier, after uuid.UUID, limit i
 	batch, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Record, error) {
 		r := &Record{Event: c.like}
 		var others []byte
-		err := row.Scan(appendAttributes(append(make([]any, 0, 16), &r.UUID, &r.Subject), &r.Extensions, &others)...)
+		err := row.Scan(appendAttributes(append(make([]any, 0, 16), &r.UUID, &r.Subject, &r.Names), &r.Extensions, &others)...)
 		if err != nil {
 			return nil, err
 		}

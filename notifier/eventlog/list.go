@@ -43,7 +43,7 @@ func PageSize(limit int) int {
 type Query struct {
 	Types        []string
 	Subject      string // manifest digest
-	Image        string // shell pattern over the image attribute: * and ?
+	Image        string // shell pattern over the names of the image: * and ?
 	Updater      string
 	MinRank      int // least severityrank
 	Since, Until time.Time
@@ -57,7 +57,8 @@ WHERE scope IS NULL AND id >= @since AND id < @until
   AND (@types::text[] IS NULL OR type = ANY(@types))
   AND (@subject = '' OR subject = @subject)
   AND (@manifest::integer IS NULL OR manifest_id = @manifest)
-  AND (@image = '' OR image LIKE @image)
+  AND (@image = '' OR image LIKE @image
+    OR EXISTS (SELECT FROM tocsin.naming n, unnest(n.names) AS name WHERE n.id = naming_id AND name LIKE @image))
   AND (@updater = '' OR updater = @updater)
   AND (@rank::integer = 0 OR severityrank >= @rank)
 ORDER BY id DESC LIMIT @limit`

@@ -59,18 +59,21 @@ func (r *Record) Rendered() bool { return r.Type == schemas.TypeVulnerabilitiesC
 // order; the last holds all others.
 const attributeColumns = `severityrank::integer, fixable, kev, epss::integer, updater, image, added, removed, revised, firstload, attributes`
 
+// eventNames are all names of an event's image: those of its naming.
+const eventNames = `COALESCE((SELECT n.names FROM tocsin.naming n WHERE n.id = naming_id), '{}')`
+
 const recordColumns = `id, type, source, COALESCE(subject, ''), time, ` + attributeColumns + `, COALESCE(traceparent, ''),
-  COALESCE(manifest_id, 0), COALESCE(change_id, 0), COALESCE(inventory_id, 0), COALESCE(naming_id, 0), scope, data,
+  COALESCE(manifest_id, 0), COALESCE(change_id, 0), COALESCE(inventory_id, 0), COALESCE(naming_id, 0), ` + eventNames + `, scope, data,
   base, (SELECT b.url FROM tocsin.base_url b WHERE b.id = base)`
 
 // scan reads recordColumns.
 func scan(row pgx.CollectableRow) (*Record, error) {
 	r := &Record{}
 	var data, others []byte
-	into := append(make([]any, 0, 26), &r.UUID, &r.Type, &r.Source, &r.Subject, &r.Time)
+	into := append(make([]any, 0, 27), &r.UUID, &r.Type, &r.Source, &r.Subject, &r.Time)
 	into = appendAttributes(into, &r.Extensions, &others)
 	into = append(into, &r.TraceParent,
-		&r.Key.ManifestID, &r.Key.ChangeID, &r.Key.InventoryID, &r.Key.NamingID, &r.Scope, &data, &r.base.id, &r.base.url)
+		&r.Key.ManifestID, &r.Key.ChangeID, &r.Key.InventoryID, &r.Key.NamingID, &r.Names, &r.Scope, &data, &r.base.id, &r.base.url)
 	if err := row.Scan(into...); err != nil {
 		return nil, err
 	}

@@ -108,17 +108,30 @@ func (s *Set) Plan() Plan { return s.plan }
 
 // MatchAttributes evaluates the filters that do not need the data. If it is
 // false, Match would be too.
-func (s *Set) MatchAttributes(ctx context.Context, e *Event) bool { return match(ctx, s.attrs, e) }
+func (s *Set) MatchAttributes(ctx context.Context, e *Event) bool {
+	return e.under(func(e *Event) bool { return match(ctx, s.attrs, e) })
+}
 
 // Match evaluates all filters. A filter that fails is not true; without data
 // one that needs it fails.
 func (s *Set) Match(ctx context.Context, e *Event) bool {
-	return match(ctx, s.attrs, e) && match(ctx, s.data, e)
+	return e.under(func(e *Event) bool { return match(ctx, s.attrs, e) && match(ctx, s.data, e) })
 }
 
 // Explain is Match that says why a filter could not be evaluated.
 func (s *Set) Explain(ctx context.Context, e *Event) (bool, error) {
-	return allOf(append(slices.Clone(s.attrs), s.data...)).eval(ctx, e)
+	all, fault := allOf(append(slices.Clone(s.attrs), s.data...)), error(nil)
+	ok := e.under(func(e *Event) bool {
+		ok, err := all.eval(ctx, e)
+		if fault == nil {
+			fault = err
+		}
+		return ok && err == nil
+	})
+	if ok {
+		return true, nil
+	}
+	return false, fault
 }
 
 func match(ctx context.Context, nodes []node, e *Event) bool {

@@ -22,7 +22,10 @@ type Event struct {
 	TraceParent string
 	Time        time.Time
 	Extensions  schemas.Extensions
-	Data        []byte
+	// Names are all names of the image: a filter that is true of the event under
+	// one of them is true of it. The attribute image is one of them.
+	Names []string
+	Data  []byte
 
 	cloud   *event.Event
 	attrs   map[string]any

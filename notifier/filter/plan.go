@@ -111,13 +111,12 @@ func (p *Plan) Allows(e *Event) bool {
 		return false
 	}
 	for name, values := range p.Exact {
-		have, ok := e.Text(name)
-		if !ok || !slices.Contains(values, have) {
+		if !slices.ContainsFunc(e.Texts(name), func(have string) bool { return slices.Contains(values, have) }) {
 			return false
 		}
 	}
 	for name, want := range p.Prefix {
-		if have, ok := e.Text(name); !ok || !strings.HasPrefix(have, want) {
+		if !slices.ContainsFunc(e.Texts(name), func(have string) bool { return strings.HasPrefix(have, want) }) {
 			return false
 		}
 	}
