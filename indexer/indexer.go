@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,6 +73,8 @@ type Jobs interface {
 	Reject(ctx context.Context, kind string, payload []byte, reason string) (jobs.Job, error)
 	Run(ctx context.Context, kind string, concurrency int, do func(context.Context, jobs.Job) error) error
 	List(ctx context.Context, f jobs.Filter) ([]jobs.Job, error)
+	Hurry(ctx context.Context, id uuid.UUID) error
+	Watch(ctx context.Context, id uuid.UUID) iter.Seq2[jobs.Job, error]
 }
 
 // Intake hands over the messages of a subject; [bus.Bus] does.

@@ -129,27 +129,3 @@ func (ix *Indexer) IndexReport(ctx context.Context, digest claircore.Digest) (r 
 	}
 	return r, ok, nil
 }
-
-// waitEvery is how often Wait looks.
-const waitEvery = 100 * time.Millisecond
-
-// Wait returns the image once it is indexed by the present scanners, or given
-// up, or ctx ends. An image that is gone is [ErrNotFound].
-func (ix *Indexer) Wait(ctx context.Context, digest string) (Image, error) {
-	tick := time.NewTicker(waitEvery)
-	defer tick.Stop()
-	for {
-		img, err := ix.Get(ctx, digest)
-		if err != nil {
-			return Image{}, err
-		}
-		if img.State == StateFailed || img.State == StateIndexed && (img.IndexerState == ix.state || img.Reason != "") {
-			return img, nil
-		}
-		select {
-		case <-ctx.Done():
-			return img, context.Cause(ctx)
-		case <-tick.C:
-		}
-	}
-}

@@ -53,6 +53,9 @@ type Layer struct {
 type InvalidError struct {
 	Field  string // "manifest.layers[2].uri"
 	Reason string
+	// Passing says that the same request may be accepted later, with other
+	// settings of the server or once a blob has been uploaded.
+	Passing bool
 }
 
 // Error implements error.
@@ -74,12 +77,22 @@ func Invalid(err error) []*InvalidError {
 	return out
 }
 
+// maxProblems is how many faults of a request are listed.
+const maxProblems = 10
+
 // problems collects what is wrong with a request, up to a few.
 type problems struct{ errs []error }
 
 func (p *problems) add(field, format string, args ...any) {
-	if len(p.errs) < 10 {
+	if len(p.errs) < maxProblems {
 		p.errs = append(p.errs, &InvalidError{Field: field, Reason: fmt.Sprintf(format, args...)})
+	}
+}
+
+// addPassing adds what other settings or an upload would mend.
+func (p *problems) addPassing(field, format string, args ...any) {
+	if len(p.errs) < maxProblems {
+		p.errs = append(p.errs, &InvalidError{Field: field, Reason: fmt.Sprintf(format, args...), Passing: true})
 	}
 }
 
@@ -166,7 +179,7 @@ func (ix *Indexer) checkManifest(m *Manifest, p *problems) {
 	case n == 0:
 		p.add("manifest.layers", "are missing")
 	case n > ix.limits.MaxLayers:
-		p.add("manifest.layers", "are %d, more than %d", n, ix.limits.MaxLayers)
+		p.addPassing("manifest.layers", "are %d, more than %d", n, ix.limits.MaxLayers)
 		return
 	}
 	for i := range m.Layers {
@@ -189,7 +202,7 @@ func (ix *Indexer) checkLayer(l *Layer, field string, p *problems) {
 		case named != digest:
 			p.add(field+".uri", "names another blob than the layer's")
 		case errors.Is(err, blobs.ErrNotFound):
-			p.add(field+".uri", "is missing, and no blob %s has been uploaded", digest)
+			p.addPassing(field+".uri", "is missing, and no blob %s has been uploaded", digest)
 		}
 	} else {
 		u, err := url.Parse(l.URI)
@@ -197,7 +210,7 @@ func (ix *Indexer) checkLayer(l *Layer, field string, p *problems) {
 			p.add(field+".uri", "is neither an http nor an https URL")
 		} else if _, err := ix.guard.CheckURL(l.URI); err != nil {
 			if blocked, ok := errors.AsType[*safehttp.BlockedError](err); ok {
-				p.add(field+".uri", "%s", blocked)
+				p.addPassing(field+".uri", "%s", blocked)
 			} else {
 				p.add(field+".uri", "its %s", err)
 			}

@@ -231,11 +231,16 @@ func (r *rig) wait(t *testing.T, digest string) Image {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
-	img, err := r.Wait(ctx, digest)
-	if err != nil {
-		t.Fatalf("wait for %s: %v (state %s, %s)", digest, err, img.State, img.Reason)
+	for {
+		img, err := r.Get(ctx, digest)
+		if err != nil {
+			t.Fatalf("wait for %s: %v (state %s, %s)", digest, err, img.State, img.Reason)
+		}
+		if img.State == StateFailed || img.State == StateIndexed && (img.IndexerState == r.state || img.Reason != "") {
+			return img
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
-	return img
 }
 
 // fixtures returns the path of the shared fixtures, or skips the test.

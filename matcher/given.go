@@ -29,7 +29,7 @@ var ErrTooManyPairs = problem.New(problem.TooLarge, "more than %d pairs of a vul
 // candidatesSQL. Their id is their position.
 const fromGiven = `(
       SELECT g.*, VersionRange(g.lower, g.upper) AS vulnerable_range FROM jsonb_to_recordset(@given::jsonb) AS g (
-        id bigint, package_name text, package_kind text, package_module text, fixed_in_version text,
+        id bigint, package_name text, package_version text, package_kind text, package_module text, fixed_in_version text,
         dist_id text, dist_name text, dist_version text, dist_version_id text, dist_version_code_name text, dist_pretty_name text, dist_arch text,
         repo_name text, repo_key text, version_kind text, lower integer[], upper integer[])
     ) v`
@@ -47,6 +47,7 @@ LIMIT @limit`
 type given struct {
 	ID         int     `json:"id"`
 	Package    string  `json:"package_name"`
+	PkgVersion string  `json:"package_version"`
 	Kind       string  `json:"package_kind"`
 	Module     string  `json:"package_module"`
 	Fixed      string  `json:"fixed_in_version"`
@@ -155,7 +156,7 @@ func (e *Engine) affectedBy(ctx context.Context, j *judge, vulns []claircore.Vul
 func givenRow(id int, v *claircore.Vulnerability) given {
 	d, r := v.Dist, v.Repo
 	g := given{
-		ID: id, Package: text.Clean(v.Package.Name), Kind: kindText(v.Package), Module: text.Clean(v.Package.Module), Fixed: text.Clean(v.FixedInVersion),
+		ID: id, Package: text.Clean(v.Package.Name), PkgVersion: text.Clean(v.Package.Version), Kind: kindText(v.Package), Module: text.Clean(v.Package.Module), Fixed: text.Clean(v.FixedInVersion),
 		DistID: text.Clean(d.DID), DistName: text.Clean(d.Name), Dist: text.Clean(d.Version), DistVID: text.Clean(d.VersionID),
 		DistCode: text.Clean(d.VersionCodeName), DistPretty: text.Clean(d.PrettyName), DistArch: text.Clean(d.Arch), RepoName: text.Clean(r.Name), RepoKey: text.Clean(r.Key),
 		Lower: []int32{}, Upper: []int32{},

@@ -51,15 +51,25 @@ func (e *Engine) Report(ctx context.Context, digest claircore.Digest) (*Report, 
 		return nil, fmt.Errorf("%w: %s", ErrNotIndexed, digest)
 	}
 	ctx, skips := CollectSkips(ctx)
-	vr, err := e.scanner.Scan(ctx, ir)
+	vr, err := e.Scan(ctx, ir)
 	if err != nil {
-		return nil, fmt.Errorf("scan %s: %w", digest, err)
+		return nil, err
 	}
 	r := &Report{VulnerabilityReport: vr, Skipped: skips}
 	if r.ratings, err = e.ratings(ctx, vr); err != nil {
 		return nil, fmt.Errorf("ratings of %s: %w", digest, err)
 	}
 	return r, nil
+}
+
+// Scan is the vulnerability report of an index report that the caller has read,
+// as the feeds rate it.
+func (e *Engine) Scan(ctx context.Context, ir *claircore.IndexReport) (*claircore.VulnerabilityReport, error) {
+	vr, err := e.scanner.Scan(ctx, ir)
+	if err != nil {
+		return nil, fmt.Errorf("scan %s: %w", ir.Hash, err)
+	}
+	return vr, nil
 }
 
 // selectRatings reads the ratings of vulnerabilities with the newest enrichment

@@ -3,11 +3,13 @@ package notifier
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/google/uuid"
 
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -258,7 +260,7 @@ func TestClairNotifications(t *testing.T) {
 		t.Errorf("after an id before all of them: %d, %v", len(changes), err)
 	}
 	for range 2 {
-		if err := w.DeleteNotification(t.Context(), id); err != nil {
+		if err := w.DeleteNotification(t.Context(), "", id); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -271,8 +273,32 @@ func TestClairNotifications(t *testing.T) {
 	if changes, _, err := w.Notification(t.Context(), otherID, uuid.Nil, 500); err != nil || len(changes) != 30 {
 		t.Errorf("the other client's: %d, %v", len(changes), err)
 	}
-	if err := w.DeleteNotification(t.Context(), uuid.New()); err == nil {
+	if err := w.DeleteNotification(t.Context(), "", uuid.New()); err == nil {
 		t.Error("deleted what there is not")
+	}
+}
+
+// A token's owner may delete the notifications of its own subscriptions alone.
+func TestClairNotificationIsDeletedByItsOwner(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.manifests(t, 3)
+	spec := schemas.Subscription{Sink: "https://example.com/hook", Protocol: schemas.ProtocolHTTP}
+	spec.Config.Granularity, spec.Config.Mode = schemas.GranularityUpdate, schemas.ModeClair
+	sub, _, err := w.subs.Create(t.Context(), "team", spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.mustChange(t, 1)
+	id, _ := digestFor(t, w, sub.ID)
+	if err := w.DeleteNotification(t.Context(), "others", id); !errors.Is(err, problem.NotFound) {
+		t.Errorf("another owner: %v", err)
+	}
+	if changes, _, err := w.Notification(t.Context(), id, uuid.Nil, 10); err != nil || len(changes) == 0 {
+		t.Errorf("it is gone: %v", err)
+	}
+	if err := w.DeleteNotification(t.Context(), "team", id); err != nil {
+		t.Error(err)
 	}
 }
 

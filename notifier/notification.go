@@ -157,11 +157,23 @@ func worstAdded(data *schemas.VulnerabilitiesChanged) *schemas.Finding {
 	return worst
 }
 
-// DeleteNotification empties a notification for good. One that there is not is
-// problem.NotFound; one that was deleted before is deleted.
-func (n *Notifier) DeleteNotification(ctx context.Context, id uuid.UUID) error {
-	if _, err := n.digestRecord(ctx, id); err != nil {
+// DeleteNotification empties a notification for good. One that there is not, or
+// that was made for another owner's subscription or for everybody's, is
+// problem.NotFound; an empty owner may delete all. One that was deleted before
+// is deleted.
+func (n *Notifier) DeleteNotification(ctx context.Context, owner string, id uuid.UUID) error {
+	d, err := n.digestRecord(ctx, id)
+	if err != nil {
 		return err
+	}
+	if owner != "" {
+		own, err := n.Subscriptions.OwnedBy(ctx, owner)
+		if err != nil {
+			return err
+		}
+		if d.Scope == nil || !slices.ContainsFunc(own, func(id uuid.UUID) bool { return id.String() == d.Scope.Subscription }) {
+			return problem.New(problem.NotFound, "digest %s: not found", id)
+		}
 	}
 	if _, err := n.Pool.Exec(ctx, deleteNotification, pgx.NamedArgs{"id": id}); err != nil {
 		return fmt.Errorf("notifier: delete notification: %w", err)

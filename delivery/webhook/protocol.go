@@ -31,7 +31,7 @@ func Protocol() delivery.Protocol {
 			return problems
 		},
 		New: func(e delivery.Environment) delivery.Opener {
-			return New(Options{Dial: e.Dial, UserAgent: e.UserAgent, Callback: e.ClairCallback})
+			return New(Options{Dial: e.Dial, UserAgent: e.UserAgent, Callback: e.ClairCallback, ClairToken: e.ClairToken})
 		},
 	}
 }

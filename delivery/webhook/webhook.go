@@ -31,6 +31,9 @@ type Options struct {
 	// Ping is how long a connection of HTTP/2 may be silent before it is asked
 	// whether it still lives, and how long it has to answer; 5 s.
 	Ping time.Duration
+	// ClairToken signs the bearer token of each request of content mode clair
+	// whose subscription brings no credential of its own; nil for none.
+	ClairToken func() (string, error)
 }
 
 // Opener opens webhook targets. They share one connection pool, but for those
@@ -85,6 +88,7 @@ type target struct {
 	keys      []signer
 	mode      delivery.ContentMode
 	callback  string
+	token     func() (string, error) // nil: no bearer token beside header
 	rate      float64
 }
 
@@ -95,6 +99,9 @@ func (o *Opener) Open(ctx context.Context, sub delivery.Subscription) (delivery.
 		return nil, delivery.Invalid(problems)
 	}
 	t := &target{transport: o.shared, url: u, header: header, mode: cmp.Or(sub.Config.Mode, delivery.Structured), callback: o.o.Callback}
+	if t.mode == delivery.Clair && header.Get("Authorization") == "" {
+		t.token = o.o.ClairToken
+	}
 	var err error
 	if t.keys, err = signers(sub.Secrets); err != nil {
 		return nil, delivery.Failed(delivery.ClassInvalid, err)
@@ -135,6 +142,13 @@ func (t *target) Deliver(ctx context.Context, batch []delivery.Message) delivery
 	h["Webhook-Timestamp"] = []string{fmt.Sprint(now.Unix())}
 	if len(t.keys) > 0 {
 		h["Webhook-Signature"] = []string{signature(t.keys, msg.id, now, msg.body)}
+	}
+	if t.token != nil {
+		token, err := t.token()
+		if err != nil {
+			return delivery.Failure(fmt.Errorf("sign the token of Clair's notifier: %w", err))
+		}
+		h["Authorization"] = []string{"Bearer " + token}
 	}
 	return t.roundTrip(ctx, http.MethodPost, h, msg.body)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -220,6 +221,40 @@ func TestClairMode(t *testing.T) {
 	want := `{"notification_id":"` + m.EventID + `","callback":"https://tocsin.example/notifier/api/v1/notification/` + m.EventID + `"}`
 	if string(r.body) != want || r.header.Get("Content-Type") != "application/json" || r.header.Get("Authorization") != "Bearer tok" {
 		t.Errorf("got %s with %v", r.body, r.header)
+	}
+}
+
+// With a pre-shared key each request of mode clair brings a token, but for a
+// subscription with a credential of its own.
+func TestClairModeSignsAToken(t *testing.T) {
+	t.Parallel()
+	s, got := serve(t, nil)
+	n := 0
+	o := webhook.New(webhook.Options{
+		Dial: new(net.Dialer).DialContext, Callback: "https://tocsin.example/",
+		ClairToken: func() (string, error) { n++; return fmt.Sprint("jwt", n), nil },
+	})
+	for _, c := range []struct {
+		sub  delivery.Subscription
+		want []string
+	}{
+		{delivery.Subscription{Sink: s.URL, Config: delivery.Config{Mode: delivery.Clair}}, []string{"Bearer jwt1", "Bearer jwt2"}},
+		{delivery.Subscription{Sink: s.URL, Config: delivery.Config{Mode: delivery.Clair}, Credential: delivery.Credential{Token: "own"}}, []string{"Bearer own"}},
+		{delivery.Subscription{Sink: s.URL}, []string{""}},
+	} {
+		target, err := o.Open(t.Context(), c.sub)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range c.want {
+			target.Deliver(t.Context(), []delivery.Message{message(t)})
+			if auth := (<-got).header.Get("Authorization"); auth != want {
+				t.Errorf("%s: sent %q, want %q", c.sub.Config.Mode, auth, want)
+			}
+		}
+		if err := target.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

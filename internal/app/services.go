@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -95,7 +96,9 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 	if err = a.newNotifier(s, pool, b); err != nil {
 		return nil, fmt.Errorf("notifier: %w", err)
 	}
-	s.delivery = a.newDelivery(pool, b, s)
+	if s.delivery, err = a.newDelivery(pool, b, s); err != nil {
+		return nil, err
+	}
 	s.api, err = a.newAPI(b, s, queue, uploads, store)
 	return s, err
 }
@@ -229,16 +232,25 @@ func UpdaterConfig(c config.Config) updater.Config {
 	}
 }
 
-func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, s *services) *delivery.Worker {
+func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, s *services) (*delivery.Worker, error) {
 	c := a.config.Delivery
+	psk, err := a.psk()
+	if err != nil {
+		return nil, err
+	}
+	var clairToken func() (string, error)
+	if psk != nil {
+		clairToken = psk.NotifierToken
+	}
 	return delivery.NewWorker(pool, delivery.Options{
 		Subscriptions: s.subscriptions, Events: s.events, Announcer: s.announcer, Committed: s.announcer.Committed, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
 		Openers: protocols.Openers(delivery.Environment{
 			Dial: a.deliveryGuard().DialContext, UserAgent: a.userAgent(), ClairCallback: a.publicURL() + "/notifier/api/v1/notification/",
+			ClairToken: clairToken,
 		}),
 		Config:    deliveryConfig(c),
 		Retention: c.Retention.Std(), CacheBytes: int(c.CacheSize), Drain: c.Drain.Std(), Conns: c.Conns,
-	})
+	}), nil
 }
 
 // jitter is the configured share as delivery reads it, where 0 means the
@@ -250,19 +262,32 @@ func jitter(share float64) float64 {
 	return share
 }
 
+// psk is the key shared with Clair's clients, nil if there is none.
+func (a *App) psk() (*clair.PSK, error) {
+	k := a.config.Auth.PSK
+	if k.Key.Empty() {
+		return nil, nil
+	}
+	raw, err := base64.StdEncoding.DecodeString(k.Key.Reveal())
+	if err != nil {
+		return nil, errors.New("auth.psk.key: not base64")
+	}
+	return &clair.PSK{Key: raw, Issuers: k.Issuers}, nil
+}
+
 func (a *App) userAgent() string { return "Tocsin/" + a.version.Version }
 
 // newAPI makes the HTTP interface. Clair's part of it wants a token like the
 // rest, or a JWT if there is a pre-shared key.
 func (a *App) newAPI(b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.Store, store *postgres.MatcherStore) (http.Handler, error) {
 	gate := access.NewGate(s.tokens, time.Now)
+	psk, err := a.psk()
+	if err != nil {
+		return nil, err
+	}
 	var verify func(string) error
-	if k := a.config.Auth.PSK.Key; !k.Empty() {
-		raw, err := base64.StdEncoding.DecodeString(k.Reveal())
-		if err != nil {
-			return nil, fmt.Errorf("auth.psk.key: not base64")
-		}
-		verify = (&clair.PSK{Key: raw, Issuers: a.config.Auth.PSK.Issuers}).Verify
+	if psk != nil {
+		verify = psk.Verify
 	}
 	return httpapi.New(httpapi.Options{
 		Services: api.Services(api.Roles{

@@ -2,7 +2,6 @@ package clair
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +10,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/klauspost/compress/gzip"
 )
 
 // Media types of Clair's API.
@@ -38,8 +39,8 @@ func answer(w http.ResponseWriter, r *http.Request, status int, contentType stri
 	out := body.Bytes()
 	if len(out) >= compressFrom && acceptsGzip(r.Header.Get("Accept-Encoding")) {
 		var z bytes.Buffer
-		zw := gzip.NewWriter(&z)
-		zw.Write(out) // to memory: no error
+		zw, _ := gzip.NewWriterLevel(&z, gzip.BestSpeed) // a level that there is: no error
+		zw.Write(out)                                    // to memory: no error
 		zw.Close()
 		out = z.Bytes()
 		h.Set("Content-Encoding", "gzip")

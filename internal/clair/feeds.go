@@ -25,11 +25,7 @@ type feeds struct {
 func Feeds(store datastore.MatcherStore, engine *matcher.Engine) Matcher { return feeds{store, engine} }
 
 func (c feeds) Scan(ctx context.Context, ir *claircore.IndexReport) (*claircore.VulnerabilityReport, error) {
-	r, err := c.engine.Report(ctx, ir.Hash)
-	if err != nil {
-		return nil, err
-	}
-	return r.VulnerabilityReport, nil
+	return c.engine.Scan(ctx, ir)
 }
 
 func (c feeds) Initialized(ctx context.Context) (bool, error) { return c.store.Initialized(ctx) }

@@ -188,7 +188,7 @@ func (f *fixed) Page(_ context.Context, id, after uuid.UUID, limit int) ([]clair
 	return all[i:min(len(all), i+limit)], i+limit < len(all), nil
 }
 
-func (f *fixed) Delete(_ context.Context, id uuid.UUID) error {
+func (f *fixed) Delete(_ context.Context, _ string, id uuid.UUID) error {
 	if _, gone := f.deleted.LoadOrStore(id, true); gone || id != notice {
 		return clair.ErrNotFound
 	}

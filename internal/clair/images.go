@@ -28,24 +28,43 @@ func (c images) Index(ctx context.Context, m *claircore.Manifest) (*claircore.In
 	for _, l := range m.Layers {
 		req.Manifest.Layers = append(req.Manifest.Layers, indexer.Layer{Digest: l.Hash.String(), URI: l.URI, Headers: indexer.Sendable(l.Headers)})
 	}
-	if _, err := c.ix.Submit(ctx, req); err != nil {
-		if len(indexer.Invalid(err)) > 0 {
-			return nil, fmt.Errorf("%w: %w", ErrBadManifest, err)
+	submitted, err := c.ix.Submit(ctx, req)
+	switch {
+	case errors.Is(err, indexer.ErrOtherLayers): // as in Clair, what is indexed is the answer
+		report, ok, readErr := c.ix.IndexReport(ctx, m.Hash)
+		if readErr != nil || !ok || !report.Success {
+			return nil, errors.Join(err, readErr)
 		}
+		return report, nil
+	case hopeless(err):
+		return nil, fmt.Errorf("%w: %w", ErrBadManifest, err)
+	case err != nil:
 		return nil, err
-	}
-	image, err := c.ix.Wait(ctx, m.Hash.String())
-	if err != nil {
-		return nil, err
-	}
-	if image.State == indexer.StateFailed {
-		return nil, errors.New(image.Reason)
+	case submitted[0].Job.Kind != "":
+		rest(ctx)
+		if err := c.ix.Attempt(ctx, submitted[0].Job); err != nil {
+			if failed, ok := errors.AsType[*indexer.AttemptError](err); ok && failed.Unsupported {
+				err = fmt.Errorf("%w: %w", ErrBadManifest, err)
+			}
+			return nil, err
+		}
 	}
 	report, ok, err := c.ix.IndexReport(ctx, m.Hash)
 	if err == nil && !ok {
 		err = errors.New("the manifest was deleted while it was indexed")
 	}
 	return report, err
+}
+
+// hopeless reports whether a request was refused for what no retry can mend.
+// Quay, answered 400, never sends the manifest again.
+func hopeless(err error) bool {
+	for _, e := range indexer.Invalid(err) {
+		if !e.Passing {
+			return true
+		}
+	}
+	return false
 }
 
 func (c images) State(context.Context) (string, error) { return c.ix.State(), nil }

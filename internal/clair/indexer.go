@@ -35,17 +35,14 @@ func (s *server) index(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if s.slots != nil {
-		select {
-		case s.slots <- struct{}{}:
-			defer func() { <-s.slots }()
-		default:
-			w.Header().Set("Retry-After", "5")
-			fail(w, http.StatusTooManyRequests, errors.New("too many index requests at once"))
-			return
-		}
+	ctx, leave, ok := s.limiter.enter(r.Context())
+	if !ok {
+		w.Header().Set("Retry-After", "5")
+		fail(w, http.StatusTooManyRequests, errors.New("too many index requests at once"))
+		return
 	}
-	report, err := s.Indexer.Index(r.Context(), m)
+	defer leave()
+	report, err := s.Indexer.Index(ctx, m)
 	switch {
 	case errors.Is(err, tarfs.ErrFormat), errors.Is(err, ErrBadManifest):
 		fail(w, http.StatusBadRequest, fmt.Errorf("failed to start scan: %w", err))

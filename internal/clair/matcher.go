@@ -17,14 +17,17 @@ func (s *server) vulnerabilityReport(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	ready, err := s.Matcher.Initialized(r.Context())
-	if err != nil {
-		s.broke(w, r, err)
-		return
-	}
-	if !ready {
-		w.WriteHeader(http.StatusAccepted)
-		return
+	if !s.loaded.Load() {
+		ready, err := s.Matcher.Initialized(r.Context())
+		if err != nil {
+			s.broke(w, r, err)
+			return
+		}
+		if !ready {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		s.loaded.Store(true)
 	}
 	ir, ok, err := s.finished(r, d)
 	if err != nil {

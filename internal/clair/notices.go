@@ -30,8 +30,8 @@ func (s notices) Page(ctx context.Context, id, after uuid.UUID, limit int) ([]No
 	return out, more, nil
 }
 
-func (s notices) Delete(ctx context.Context, id uuid.UUID) error {
-	err := s.notifier.DeleteNotification(ctx, id)
+func (s notices) Delete(ctx context.Context, owner string, id uuid.UUID) error {
+	err := s.notifier.DeleteNotification(ctx, owner, id)
 	if errors.Is(err, problem.NotFound) {
 		return errors.Join(ErrNotFound, err)
 	}

@@ -52,7 +52,8 @@ func (s *server) deleteNotification(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, fmt.Errorf("malformed path: %w", err))
 		return
 	}
-	err = s.Notifications.Delete(r.Context(), id)
+	owner, _ := r.Context().Value(ownerKey{}).(string)
+	err = s.Notifications.Delete(r.Context(), owner, id)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		fail(w, http.StatusNotFound, fmt.Errorf("no notification %q", id))

@@ -1,28 +1,32 @@
 package clair
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"crypto/sha512"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"hash"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/go-jose/go-jose/v3"
+	"github.com/go-jose/go-jose/v3/jwt"
 )
 
-// intraservice is the issuer that Clair's own services use; it is always
-// accepted.
-const intraservice = "clair-intraservice"
+// Issuers of Clair's own tokens.
+const (
+	intraservice = "clair-intraservice" // its services, always accepted
+	fromNotifier = "clair-notifier"     // its webhooks
+)
 
-// leeway is how far clocks may be apart.
-const leeway = 15 * time.Second
+const (
+	// leeway is how far clocks may be apart.
+	leeway = 15 * time.Second
+	// lifetime is how long before and after it was made a token of ours is valid.
+	lifetime = time.Minute
+)
 
-// PSK verifies the JSON Web Tokens that Clair's clients sign with a pre-shared
-// key (auth.psk): HS256, HS384 or HS512. It is safe for concurrent use.
+// algorithms are those that Clair accepts.
+var algorithms = []jose.SignatureAlgorithm{jose.HS256, jose.HS384, jose.HS512}
+
+// PSK verifies and signs the JSON Web Tokens of Clair's pre-shared key
+// (auth.psk). It is safe for concurrent use.
 type PSK struct {
 	// Key is the shared key, already decoded from base64.
 	Key []byte
@@ -32,78 +36,47 @@ type PSK struct {
 	Now func() time.Time
 }
 
+func (p *PSK) now() time.Time {
+	if p.Now == nil {
+		return time.Now()
+	}
+	return p.Now()
+}
+
 // Verify checks signature, issuer and times of a compact JWS (RFC 7515,
 // RFC 7519). Its errors say what is wrong and hold no part of the token.
 func (p *PSK) Verify(token string) error {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
+	t, err := jwt.ParseSigned(token)
+	if err != nil || len(p.Key) == 0 {
 		return errors.New("not a JSON Web Token")
 	}
-	var header struct {
-		Alg  string   `json:"alg"`
-		Crit []string `json:"crit"`
+	for _, h := range t.Headers {
+		if !slices.Contains(algorithms, jose.SignatureAlgorithm(h.Algorithm)) {
+			return errors.New("token header: alg is none of HS256, HS384, HS512")
+		}
+		if _, ok := h.ExtraHeaders["crit"]; ok { // RFC 7515, section 4.1.11: none is understood here
+			return errors.New("token header: critical extensions are not supported")
+		}
 	}
-	if err := decodePart(parts[0], &header); err != nil {
-		return fmt.Errorf("token header: %w", err)
-	}
-	if header.Crit != nil { // RFC 7515, section 4.1.11: none is understood here
-		return errors.New("token header: critical extensions are not supported")
-	}
-	var alg func() hash.Hash
-	switch header.Alg {
-	case "HS256":
-		alg = sha256.New
-	case "HS384":
-		alg = sha512.New384
-	case "HS512":
-		alg = sha512.New
-	default:
-		return errors.New("token header: alg is none of HS256, HS384, HS512")
-	}
-	sig, err := base64.RawURLEncoding.DecodeString(parts[2])
-	if err != nil {
-		return errors.New("token signature is not base64url")
-	}
-	mac := hmac.New(alg, p.Key)
-	mac.Write([]byte(parts[0] + "." + parts[1]))
-	if len(p.Key) == 0 || !hmac.Equal(sig, mac.Sum(nil)) {
-		return errors.New("token signature does not verify")
-	}
-	var claims struct {
-		Issuer    string   `json:"iss"`
-		Expires   *float64 `json:"exp"`
-		NotBefore *float64 `json:"nbf"`
-		IssuedAt  *float64 `json:"iat"`
-	}
-	if err := decodePart(parts[1], &claims); err != nil {
-		return fmt.Errorf("token claims: %w", err)
+	var claims jwt.Claims
+	if err := t.Claims(p.Key, &claims); err != nil {
+		return errors.New("token signature does not verify, or its claims are no object")
 	}
 	if claims.Issuer != intraservice && !slices.Contains(p.Issuers, claims.Issuer) {
 		return errors.New("token issuer is not accepted")
 	}
-	now := time.Now
-	if p.Now != nil {
-		now = p.Now
-	}
-	at, slack := float64(now().UnixNano())/1e9, leeway.Seconds()
-	switch {
-	case claims.Expires != nil && at > *claims.Expires+slack:
-		return errors.New("token has expired")
-	case claims.NotBefore != nil && at < *claims.NotBefore-slack:
-		return errors.New("token is not valid yet")
-	case claims.IssuedAt != nil && at < *claims.IssuedAt-slack:
-		return errors.New("token was issued in the future")
-	}
-	return nil
+	return claims.ValidateWithLeeway(jwt.Expected{Time: p.now()}, leeway)
 }
 
-func decodePart(s string, into any) error {
-	b, err := base64.RawURLEncoding.DecodeString(s)
+// NotifierToken signs a token as Clair's notifier sends it with a webhook.
+func (p *PSK) NotifierToken() (string, error) {
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.HS256, Key: p.Key}, nil)
 	if err != nil {
-		return errors.New("not base64url")
+		return "", err
 	}
-	if err := json.Unmarshal(b, into); err != nil {
-		return errors.New("not a JSON object")
-	}
-	return nil
+	now := p.now()
+	return jwt.Signed(signer).Claims(jwt.Claims{
+		Issuer: fromNotifier, IssuedAt: jwt.NewNumericDate(now),
+		NotBefore: jwt.NewNumericDate(now.Add(-lifetime)), Expiry: jwt.NewNumericDate(now.Add(lifetime)),
+	}).CompactSerialize()
 }

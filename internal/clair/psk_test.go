@@ -99,3 +99,31 @@ func TestPSKAlgorithmsAndTimes(t *testing.T) {
 		}
 	}
 }
+
+// What Tocsin's webhooks bring is what Clair's notifier signs.
+func TestNotifierToken(t *testing.T) {
+	t.Parallel()
+	key := []byte("0123456789abcdef0123456789abcdef")
+	now := time.Unix(1_800_000_000, 0)
+	p := &clair.PSK{Key: key, Issuers: []string{"clair-notifier"}, Now: func() time.Time { return now }}
+	token, err := p.NotifierToken()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		t.Fatalf("%d parts", len(parts))
+	}
+	m := hmac.New(sha256.New, key)
+	m.Write([]byte(parts[0] + "." + parts[1]))
+	if sum := base64.RawURLEncoding.EncodeToString(m.Sum(nil)); sum != parts[2] {
+		t.Error("the signature is not HS256 of the key")
+	}
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if want := `{"exp":1800000060,"iat":1800000000,"iss":"clair-notifier","nbf":1799999940}`; err != nil || string(claims) != want {
+		t.Errorf("claims are %s, want %s", claims, want)
+	}
+	if err := p.Verify(token); err != nil {
+		t.Error(err)
+	}
+}

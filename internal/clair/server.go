@@ -5,7 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"runtime"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,8 +30,9 @@ type Options struct {
 	// Authenticate is asked before everything but /robots.txt; nil lets
 	// everyone in.
 	Authenticate Authenticator
-	// IndexConcurrency bounds how many index requests run at once; 0 means
-	// four a processor, a negative number no bound.
+	// IndexConcurrency bounds how many index requests are worked on at once, those
+	// that wait for their job not counted; 0 means four a processor, a negative
+	// number no bound.
 	IndexConcurrency int
 	// CacheAge is the max-age that reports are answered with: the time between
 	// updates.
@@ -41,22 +42,16 @@ type Options struct {
 
 type server struct {
 	Options
-	slots chan struct{} // nil: no bound
+	limiter *limiter
+	loaded  atomic.Bool // a feed has been loaded, which no update takes back
 }
 
 // New returns the handler of Clair's API: /indexer/, /matcher/, /notifier/,
 // /openapi/v1 and /robots.txt.
 func New(o Options) http.Handler {
-	s := &server{Options: o}
+	s := &server{Options: o, limiter: newLimiter(o.IndexConcurrency)}
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
-	}
-	n := o.IndexConcurrency
-	if n == 0 {
-		n = 4 * runtime.GOMAXPROCS(0)
-	}
-	if n > 0 {
-		s.slots = make(chan struct{}, n)
 	}
 
 	api := http.NewServeMux()
@@ -91,6 +86,9 @@ func New(o Options) http.Handler {
 	return root
 }
 
+// ownerKey is where a request's context has what the [Authenticator] returned.
+type ownerKey struct{}
+
 type methods map[string]http.HandlerFunc
 
 func (s *server) route(mux *http.ServeMux, path string, m methods) {
@@ -111,10 +109,12 @@ func (s *server) route(mux *http.ServeMux, path string, m methods) {
 func (s *server) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.Authenticate != nil {
-			if status := s.Authenticate(r); status != 0 {
+			owner, status := s.Authenticate(r)
+			if status != 0 {
 				w.WriteHeader(status) // Clair's has no body
 				return
 			}
+			r = r.WithContext(context.WithValue(r.Context(), ownerKey{}, owner))
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -58,10 +58,12 @@ type Notifications interface {
 	// none.
 	Page(ctx context.Context, id, after uuid.UUID, limit int) (page []Notification, more bool, err error)
 	// Delete says that the client has read it. It is [ErrNotFound] if there is
-	// no such notification, or not any more.
-	Delete(ctx context.Context, id uuid.UUID) error
+	// no such notification, or not any more, or if it is of another owner's
+	// subscription; an empty owner may delete all.
+	Delete(ctx context.Context, owner string, id uuid.UUID) error
 }
 
 // Authenticator decides whether a request may go on. It returns the status to
-// answer, 0 to go on.
-type Authenticator func(*http.Request) int
+// answer, 0 to go on, and whose notifications the client may delete: those of
+// subscriptions of an owner, all if that is empty.
+type Authenticator func(*http.Request) (owner string, status int)

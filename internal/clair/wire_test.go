@@ -273,7 +273,7 @@ func (m many) Page(ctx context.Context, id, after uuid.UUID, limit int) ([]clair
 
 func TestAuthenticationGuardsAllButRobots(t *testing.T) {
 	t.Parallel()
-	h := clair.New(clair.Options{Authenticate: func(*http.Request) int { return http.StatusUnauthorized }})
+	h := clair.New(clair.Options{Authenticate: func(*http.Request) (string, int) { return "", http.StatusUnauthorized }})
 	for path, want := range map[string]int{"/robots.txt": 200, "/openapi/v1": 401, "/indexer/api/v1/index_state": 401, "/x": 401} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))

@@ -129,6 +129,7 @@ type subscribeCmd struct {
 	Name         string          `help:"A name for people." placeholder:"NAME"`
 	Key          string          `help:"Client key: subscribing again with it changes nothing and answers the first one." placeholder:"KEY"`
 	Secret       string          `help:"Signing secret (whsec_…); made and printed if absent." env:"TOCSIN_WEBHOOK_SECRET" placeholder:"SECRET"`
+	BearerToken  string          `help:"Bearer token sent to a webhook; better in the environment than here." env:"TOCSIN_SINK_TOKEN" placeholder:"TOKEN"`
 	Mode         string          `help:"Content mode: structured, binary, batched or clair." enum:",structured,binary,batched,clair" default:""`
 	Granularity  string          `help:"One event a manifest, or one digest a whole update." enum:",manifest,update" default:""`
 	Ordered      bool            `help:"One delivery at a time, in order."`
@@ -189,6 +190,9 @@ func (c *subscribeCmd) subscription() (schemas.Subscription, error) {
 	}
 	if c.User != "" {
 		s.SinkCredential = &schemas.SinkCredential{CredentialType: schemas.CredentialPlain, Identifier: c.User, Secret: c.Password}
+	}
+	if c.BearerToken != "" {
+		s.SinkCredential = &schemas.SinkCredential{CredentialType: schemas.CredentialAccessToken, AccessToken: c.BearerToken}
 	}
 	if s.Protocol = protocols.Of(c.URL); s.Protocol == "" && err == nil {
 		err = usage("%q is not a URL events can be sent to: it looks like %s", c.URL, sinkExamples())

@@ -107,21 +107,22 @@ func joinScopes(scopes []access.Scope) string {
 // ClairAuth is the authenticator of Clair's paths: an API token with the scope
 // that the method needs, or whatever verify accepts (a pre-shared key's JWT;
 // nil for none). anonymous lets in requests without any credentials.
-func ClairAuth(g Gate, verify func(token string) error, anonymous bool) func(*http.Request) int {
+// Beside the status it returns whose subscriptions the client sees, empty for all.
+func ClairAuth(g Gate, verify func(token string) error, anonymous bool) func(*http.Request) (string, int) {
 	s := &server{Options: Options{Gate: g, Log: discard}}
-	return func(r *http.Request) int {
+	return func(r *http.Request) (string, int) {
 		token, ok := bearer(r)
 		if !ok && anonymous && r.Header.Get("Authorization") == "" {
-			return 0
+			return "", 0
 		}
 		if ok && verify != nil && !strings.HasPrefix(token, access.Prefix) {
 			if verify(token) != nil {
-				return http.StatusUnauthorized
+				return "", http.StatusUnauthorized
 			}
-			return 0
+			return "", 0
 		}
-		_, status, _ := s.who(r, clairScopes(r))
-		return status
+		p, status, _ := s.who(r, clairScopes(r))
+		return p.Sees(), status
 	}
 }
 
