@@ -28,7 +28,7 @@ const (
 	// advisory that match one occurrence, the first by preference speaks for it.
 	ratedPairs = `
 WITH rated AS MATERIALIZED (
-  SELECT v.id, v.updater, v.name, tocsin.fixed_version(v.fixed_in_version) AS fixed, s.kev, (s.epss->>'score')::float8 AS epss,
+  SELECT v.id, v.updater, v.name, ` + fixedVersion + ` AS fixed, s.kev, (s.epss->>'score')::float8 AS epss,
     tocsin.severity_rank(tocsin.effective_severity(v.normalized_severity, s.rank)) AS rank
   FROM (SELECT DISTINCT unnest(@vulns::bigint[]) AS id) d
   JOIN public.vuln v ON v.id = d.id

@@ -84,7 +84,7 @@ func (w *work) exec(ctx context.Context, sql string, args pgx.NamedArgs) (int64,
 // insertConsidered fills considered from touched and op.
 const insertConsidered = `
 INSERT INTO considered (vuln, identity, sig, before, after)
-SELECT v.id, t.identity, concat_ws(chr(31), v.severity, v.normalized_severity, tocsin.fixed_version(v.fixed_in_version)),
+SELECT v.id, t.identity, concat_ws(chr(31), v.severity, v.normalized_severity, ` + fixedVersion + `),
   bool_or(o.before), bool_or(o.after)
 FROM touched t
 JOIN public.vuln v ON v.name = t.name AND v.updater = t.updater AND NOT v.not_vulnerable
