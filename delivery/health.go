@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,9 +15,18 @@ import (
 )
 
 const (
+	// One lane to a host at a time decides whether its failing is announced.
+	hostLockSQL = `SELECT pg_advisory_xact_lock(hashtextextended('tocsin.delivery.host ' || @host::text, 0))`
+
+	// Of the lanes to one host that fail, one is announced.
+	announceSQL = `
+UPDATE tocsin.lane SET announced = true
+WHERE subscription_id = @id AND NOT EXISTS (SELECT FROM tocsin.lane WHERE host = @host AND breaker <> 'closed' AND announced)
+RETURNING subscription_id`
+
 	openSQL = `
 UPDATE tocsin.lane
-SET breaker = 'open', opens = @opens, failing_since = coalesce(failing_since, clock_timestamp()), reason = @reason, version = @version,
+SET breaker = 'open', opens = @opens, host = @host, failing_since = coalesce(failing_since, clock_timestamp()), reason = @reason, version = @version,
     not_before = greatest(not_before, clock_timestamp() + @wait * INTERVAL '1 microsecond')
 WHERE subscription_id = @id AND token = @token AND owner = @owner
 RETURNING failing_since, clock_timestamp() - failing_since > @patience * INTERVAL '1 microsecond'`
@@ -30,11 +41,13 @@ UPDATE tocsin.lane SET not_before = NULL
 WHERE subscription_id = @id AND token = @token AND owner = @owner
 RETURNING subscription_id`
 
+	// The row as it was says whether the failing was announced.
 	closeSQL = `
-UPDATE tocsin.lane
-SET breaker = 'closed', opens = 0, failing_since = NULL, reason = @reason, not_before = NULL
-WHERE subscription_id = @id AND token = @token AND owner = @owner
-RETURNING subscription_id`
+UPDATE tocsin.lane l
+SET breaker = 'closed', opens = 0, failing_since = NULL, reason = @reason, not_before = NULL, announced = false
+FROM (SELECT subscription_id, announced FROM tocsin.lane WHERE subscription_id = @id FOR UPDATE) was
+WHERE l.subscription_id = was.subscription_id AND l.token = @token AND l.owner = @owner
+RETURNING was.announced`
 )
 
 // note is a change of the lane's row in tocsin.lane, with what it announces, if
@@ -103,25 +116,26 @@ func (l *lane) recovered(last Outcome) {
 	l.gate.breaker.row = breakerRow{state: BreakerClosed}
 	l.window.hinted = true // no longer one at a time
 	l.note(note{announces: true, write: func(ctx context.Context, tx pgx.Tx) error {
-		if ok, err := l.exec(ctx, tx, closeSQL, pgx.NamedArgs{"reason": ""}); !ok {
+		announced, ok, err := l.close(ctx, tx, "")
+		if !ok || !announced {
 			return err
 		}
 		return l.host.announcer().SubscriptionRecovered(ctx, tx, state)
 	}})
 }
 
-// opened records that the lane's breaker opened and announces it the first
-// time, or that the subscription is disabled after too long. The lane ends: its
-// row says when a replica may try again.
+// opened records that the lane's breaker opened, or that the subscription is
+// disabled after too long. It is announced unless that of another lane to the
+// same host is: a host that is away is one event, however many subscriptions
+// go to it. The lane ends: its row says when a replica may try again.
 func (l *lane) opened(c BreakerConfig, last Outcome) {
 	l.finish(endOpen)
 	b := &l.gate.breaker.row
 	b.opens++
 	state := l.state(last)
 	state.Failures = b.opens
-	first := b.opens == 1
 	args := pgx.NamedArgs{
-		"id": l.id, "token": l.token, "owner": l.owner, "opens": b.opens, "reason": state.Reason, "version": l.sub.Version,
+		"host": hostOf(l.sub.Sink), "id": l.id, "token": l.token, "owner": l.owner, "opens": b.opens, "reason": state.Reason, "version": l.sub.Version,
 		"wait": openFor(c, b.opens).Microseconds(), "patience": c.DisableAfter.Microseconds(),
 	}
 	l.note(note{announces: true, write: func(ctx context.Context, tx pgx.Tx) error {
@@ -129,6 +143,9 @@ func (l *lane) opened(c BreakerConfig, last Outcome) {
 			since     time.Time
 			exhausted bool
 		)
+		if _, err := tx.Exec(ctx, hostLockSQL, args); err != nil {
+			return err
+		}
 		if err := tx.QueryRow(ctx, openSQL, args).Scan(&since, &exhausted); err != nil {
 			return noRows(err)
 		}
@@ -136,15 +153,15 @@ func (l *lane) opened(c BreakerConfig, last Outcome) {
 		state.Since = &since
 		if exhausted && c.DisableAfter >= 0 {
 			state.Reason = fmt.Sprintf("nothing but failures since %s; the last: %s", since.UTC().Format(time.RFC3339), state.Reason)
-			if ok, err := l.exec(ctx, tx, closeSQL, pgx.NamedArgs{"reason": snippet(state.Reason)}); !ok {
+			if _, ok, err := l.close(ctx, tx, snippet(state.Reason)); !ok {
 				return err
 			}
 			return l.host.announcer().SubscriptionDisabled(ctx, tx, state)
 		}
-		if first {
-			return l.host.announcer().SubscriptionFailing(ctx, tx, state)
+		if ok, err := l.exec(ctx, tx, announceSQL, pgx.NamedArgs{"host": args["host"]}); !ok {
+			return err
 		}
-		return nil
+		return l.host.announcer().SubscriptionFailing(ctx, tx, state)
 	}})
 }
 
@@ -153,7 +170,7 @@ func (l *lane) disable(last Outcome) {
 	l.finish(endInactive)
 	state := l.state(last)
 	l.note(note{announces: true, write: func(ctx context.Context, tx pgx.Tx) error {
-		if ok, err := l.exec(ctx, tx, closeSQL, pgx.NamedArgs{"reason": state.Reason}); !ok {
+		if _, ok, err := l.close(ctx, tx, state.Reason); !ok {
 			return err
 		}
 		return l.host.announcer().SubscriptionDisabled(ctx, tx, state)
@@ -179,6 +196,23 @@ func (l *lane) exec(ctx context.Context, tx pgx.Tx, sql string, args pgx.NamedAr
 	var id uuid.UUID
 	err := tx.QueryRow(ctx, sql, args).Scan(&id)
 	return err == nil, noRows(err)
+}
+
+// close records that the breaker is closed. announced says that its failing
+// was announced; without ok the lane is another's.
+func (l *lane) close(ctx context.Context, tx pgx.Tx, reason string) (announced, ok bool, err error) {
+	args := pgx.NamedArgs{"reason": reason, "id": l.id, "token": l.token, "owner": l.owner}
+	err = tx.QueryRow(ctx, closeSQL, args).Scan(&announced)
+	return announced, err == nil, noRows(err)
+}
+
+// hostOf is whom a sink is at: host and port, or all of it if it is no URL.
+func hostOf(sink string) string {
+	u, err := url.Parse(sink)
+	if err != nil || u.Host == "" {
+		return sink
+	}
+	return strings.ToLower(u.Host)
 }
 
 // noRows makes pgx.ErrNoRows no error: the row is another's now.

@@ -44,6 +44,7 @@ func (h laneHost) give(l *lane, why endReason) {
 	case endLost, endShutdown:
 		// Another's, or given back with all others.
 	case endDeleted:
+		h.metrics.dead.DeleteLabelValues(l.id.String())
 		h.dropLane(ctx, l.id, l.owner, l.token)
 	default:
 		h.release(ctx, l.id, l.owner, l.token)

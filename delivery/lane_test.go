@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"pgregory.net/rapid"
 
 	"tocsin.dev/tocsin/schemas"
@@ -204,6 +205,10 @@ func (*laneModel) SubscriptionDisabled(context.Context, pgx.Tx, schemas.Subscrip
 type laneTx struct {
 	pgx.Tx
 	model *laneModel
+}
+
+func (laneTx) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
+	return pgconn.CommandTag{}, nil
 }
 
 func (tx laneTx) QueryRow(_ context.Context, sql string, args ...any) pgx.Row {

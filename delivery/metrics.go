@@ -20,6 +20,7 @@ type metrics struct {
 	backlog    prometheus.Gauge
 	oldest     prometheus.Gauge
 	open       prometheus.Gauge
+	dead       *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -53,8 +54,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.open = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tocsin_delivery_breakers_open", Help: "Subscriptions whose breaker is not closed.",
 	})
+	m.dead = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tocsin_delivery_dead_letters_total", Help: "Deliveries that became dead letters, by subscription id.",
+	}, []string{"subscription"})
 	if reg != nil {
-		reg.MustRegister(m.attempts, m.seconds, m.lanes, m.discover, m.settleSize, m.settleTime, m.backlog, m.oldest, m.open)
+		reg.MustRegister(m.dead, m.attempts, m.seconds, m.lanes, m.discover, m.settleSize, m.settleTime, m.backlog, m.oldest, m.open)
 	}
 	return m
 }

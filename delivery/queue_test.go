@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"tocsin.dev/tocsin/delivery"
@@ -89,9 +92,22 @@ func TestDeadAfterSchedule(t *testing.T) {
 	h := newHub(t)
 	s := newSink(t, status(http.StatusBadGateway))
 	sub := h.subscribe(s.URL, schedule(time.Millisecond, time.Millisecond))
-	h.run()
+	reg := prometheus.NewRegistry()
+	h.run(func(o *delivery.Options) { o.Registerer = reg })
 	h.publish(1, sub)
 	h.settled(sub, "dead", 1)
+	want := strings.NewReader(`
+# HELP tocsin_delivery_dead_letters_total Deliveries that became dead letters, by subscription id.
+# TYPE tocsin_delivery_dead_letters_total counter
+tocsin_delivery_dead_letters_total{subscription="` + sub.String() + `"} 1
+`)
+	h.eventually("counted", func() bool {
+		n, err := testutil.GatherAndCount(reg, "tocsin_delivery_dead_letters_total")
+		return err == nil && n == 1
+	})
+	if err := testutil.GatherAndCompare(reg, want, "tocsin_delivery_dead_letters_total"); err != nil {
+		t.Error(err)
+	}
 	if n := len(s.received()); n != 3 {
 		t.Errorf("%d attempts, want 3", n)
 	}

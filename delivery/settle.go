@@ -172,6 +172,9 @@ func (s *settler) settle(ctx context.Context, some []settlement) {
 	byLane := map[*lane][]uuid.UUID{}
 	for _, o := range some {
 		byLane[o.lane] = append(byLane[o.lane], o.id)
+		if token, ok := held[o.lane.id]; o.state == stateDead && ok && token == o.lane.token {
+			s.w.metrics.dead.WithLabelValues(o.lane.id.String()).Inc()
+		}
 	}
 	for l, ids := range byLane {
 		if token, ok := held[l.id]; !ok || token != l.token || l.owner != owner {
