@@ -78,9 +78,6 @@ type Options struct {
 	Interval, GCInterval time.Duration
 	// Wake, if set, gives hints that an update operation has landed.
 	Wake Waker
-	// Committed, if set, is called after every transaction in which something was
-	// announced, so that hints can be passed on. It must not block.
-	Committed func()
 	// Links, if set, makes the links of a rendered event.
 	Links func(key schemas.ChangeKey, digest string) schemas.Links
 
@@ -160,9 +157,6 @@ func (o *Options) setDefaults() {
 	}
 	if o.GCInterval == 0 {
 		o.GCInterval = DefaultGCInterval
-	}
-	if o.Committed == nil {
-		o.Committed = func() {}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -70,7 +70,6 @@ func (e *Engine) Indexed(ctx context.Context, m Manifest, report *claircore.Inde
 	if err := e.indexed(ctx, m, report); err != nil {
 		return fmt.Errorf("record inventory of %s: %w", m.Digest, err)
 	}
-	e.opts.Committed()
 	return nil
 }
 

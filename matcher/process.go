@@ -106,7 +106,6 @@ func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (of *feed, e
 	if err != nil || of == nil {
 		return of, err
 	}
-	e.opts.Committed()
 	e.metrics.skipped.WithLabelValues(of.updater).Add(float64(done.Skipped))
 	e.log.InfoContext(ctx, "update worked through", "updater", of.updater, "kind", of.kind, "ref", done.Update.Ref,
 		"first_load", done.Update.FirstLoad, "added", done.Added, "removed", done.Removed, "revised", done.Revised,

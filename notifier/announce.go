@@ -134,6 +134,7 @@ func (a *Announcer) emit(ctx context.Context, tx pgx.Tx, r *eventlog.Record, exc
 	if err := r.Insert(ctx, tx); err != nil {
 		return err
 	}
+	a.hint(tx)
 	a.metrics.events.WithLabelValues(r.Type).Inc()
 	return a.deliver(ctx, tx, v, r, except)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tocsin.dev/tocsin/internal/postgres"
 	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
@@ -43,7 +44,8 @@ type AnnouncerOptions struct {
 
 // Announcer makes events of what happens in other packages: it writes each in
 // the caller's transaction, with a delivery for every subscription whose filters
-// its attributes pass. It is safe for concurrent use.
+// its attributes pass, and passes a hint on when that has been committed. It is
+// safe for concurrent use.
 type Announcer struct {
 	AnnouncerOptions
 	subscribers *subscribers
@@ -62,13 +64,17 @@ func NewAnnouncer(o AnnouncerOptions) (*Announcer, error) {
 	return &Announcer{AnnouncerOptions: o, metrics: m, subscribers: &subscribers{filters: o.Subscriptions.Filters, log: o.Logger, broken: m.uncompiled}}, nil
 }
 
-// Committed passes the hint on that a transaction with announcements has been
-// committed. It never blocks; without it, work is found by polling.
-func (a *Announcer) Committed() {
-	if a.Waker != nil {
+// hint has the loops that publish and deliver woken once tx has been committed.
+// The transaction that announces does it itself, so that nobody who commits can
+// forget it; without it, work is found by polling.
+func (a *Announcer) hint(tx pgx.Tx) {
+	if a.Waker == nil {
+		return
+	}
+	postgres.AfterCommit(tx, a, func() {
 		a.Waker.Wake(eventlog.WakeOutbox)
 		a.Waker.Wake(wakeDelivery)
-	}
+	})
 }
 
 // querier is a pool or a transaction.

@@ -24,6 +24,7 @@ func (a *Announcer) ManifestsChanged(ctx context.Context, tx pgx.Tx, changeID in
 	if err != nil || written.Events == 0 {
 		return 0, err
 	}
+	a.hint(tx)
 	a.metrics.events.WithLabelValues(schemas.TypeVulnerabilitiesChanged).Add(float64(written.Events))
 	v, err := a.subscribers.current(ctx, tx)
 	if err != nil {

@@ -176,7 +176,6 @@ func TestRelayOutlivesTheServer(t *testing.T) {
 	go func() { ended <- w.Run(ctx) }()
 	emit := func() {
 		w.tx(t, func(tx pgx.Tx) error { return w.UpdateCompleted(t.Context(), tx, schemas.UpdateCompleted{Update: osv}) })
-		w.Committed()
 	}
 	empty := func() bool { return w.count(t, `SELECT count(*) FROM tocsin.outbox`) == 0 }
 	emit()

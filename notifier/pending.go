@@ -129,6 +129,7 @@ func (n *Notifier) matchPending(ctx context.Context) (worked bool, err error) {
 			return nil
 		}
 		worked = true
+		n.hint(tx)
 		return n.matchBatch(ctx, tx, pending)
 	})
 	if err == nil {

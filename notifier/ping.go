@@ -32,14 +32,12 @@ func (n *Notifier) Ping(ctx context.Context, owner, id string) (string, error) {
 		if err := r.Insert(ctx, tx); err != nil {
 			return err
 		}
+		n.hint(tx)
 		return n.enqueue(ctx, tx, []schemas.Owed{{EventID: r.UUID, SubscriptionID: uuid.MustParse(s.ID)}})
 	})
 	if err != nil {
 		return "", err
 	}
 	n.metrics.events.WithLabelValues(r.Type).Inc()
-	if n.Waker != nil {
-		n.Waker.Wake(wakeDelivery)
-	}
 	return r.ID, nil
 }

@@ -49,13 +49,7 @@ func (n *Notifier) Run(ctx context.Context) error {
 	wg.Go(func() { n.prepare(ctx) })
 	wg.Go(func() { n.reseal(ctx) })
 	wg.Go(func() {
-		poll.Loop{Hints: hints, Every: n.Poll, Logger: n.Logger}.Run(ctx, func(ctx context.Context) (bool, error) {
-			worked, err := n.matchPending(ctx)
-			if worked && err == nil && n.Waker != nil {
-				n.Waker.Wake(wakeDelivery)
-			}
-			return worked, err
-		})
+		poll.Loop{Hints: hints, Every: n.Poll, Logger: n.Logger}.Run(ctx, n.matchPending)
 	})
 	wg.Wait()
 	return err

@@ -210,7 +210,7 @@ func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, st
 	return matcher.New(ctx, matcher.Options{
 		Pool: pool, Store: store, Reports: ix, Announcer: announcer, MatcherNames: names, MatcherConfigs: configs,
 		EPSSThreshold: c.EPSSThreshold, Retention: c.Retention, History: a.config.Notifier.Retention.Std() + 48*time.Hour,
-		Wake: b, Committed: announcer.Committed, Logger: a.log.With("role", "matcher"), Registerer: a.registry,
+		Wake: b, Logger: a.log.With("role", "matcher"), Registerer: a.registry,
 	})
 }
 
@@ -243,7 +243,7 @@ func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, s *services) (*deliver
 		clairToken = psk.NotifierToken
 	}
 	return delivery.NewWorker(pool, delivery.Options{
-		Subscriptions: s.subscriptions, Events: s.events, Announcer: s.announcer, Committed: s.announcer.Committed, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
+		Subscriptions: s.subscriptions, Events: s.events, Announcer: s.announcer, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
 		Openers: protocols.Openers(delivery.Environment{
 			Dial: a.deliveryGuard().DialContext, UserAgent: a.userAgent(), ClairCallback: a.publicURL() + "/notifier/api/v1/notification/",
 			ClairToken: clairToken,

@@ -62,6 +62,7 @@ func Open(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error
 	// claircore's, some of which have the same names.
 	cfg.ConnConfig.RuntimeParams["search_path"] = "public"
 	cfg.AfterConnect = types.ConnectRegisterTypes
+	cfg.ConnConfig.Tracer = commits{}
 	for _, o := range opts {
 		o(cfg)
 	}
