@@ -53,6 +53,9 @@ func TestEventsArePassedOnWhenCommitted(t *testing.T) {
 		schemas.TypeUpdateFailed: func(tx pgx.Tx) error {
 			return w.UpdateFailed(ctx, tx, schemas.UpdateFailed{Set: "osv", Reason: "404"})
 		},
+		schemas.TypeUpdateHeld: func(tx pgx.Tx) error {
+			return w.UpdateHeld(ctx, tx, schemas.UpdateHeld{Updater: "osv/go"})
+		},
 		schemas.TypeSubscriptionFailing:   func(tx pgx.Tx) error { return w.SubscriptionFailing(ctx, tx, state) },
 		schemas.TypeSubscriptionRecovered: func(tx pgx.Tx) error { return w.SubscriptionRecovered(ctx, tx, state) },
 		schemas.TypeSubscriptionDisabled: func(tx pgx.Tx) error {

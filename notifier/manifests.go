@@ -64,7 +64,7 @@ func (n *Notifier) digested(ctx context.Context, d *eventlog.Record, after uuid.
 	}
 	s := &subscriber{set: &filter.Set{}}
 	if d.Scope != nil {
-		set, problems := n.Subscriptions.Filters.Compile(d.Scope.Filters)
+		set, problems := n.Subscriptions.Filters.CompileStored(d.Scope.Filters)
 		if problems != nil {
 			return fail(fmt.Errorf("its filters do not compile: %s", problems[0].Detail))
 		}

@@ -209,7 +209,11 @@ func (n *Notifier) matchPart(ctx context.Context, tx pgx.Tx, part []*eventlog.Re
 		return err
 	}
 	for _, r := range part {
-		if reason := unreadable[r.UUID]; reason != nil {
+		reason := unreadable[r.UUID]
+		if reason == nil {
+			reason = n.Log.Complete(ctx, r)
+		}
+		if reason != nil {
 			before, behind := neighbours(r.UUID)
 			if first := pending[0]; first.after == before && first.until == behind {
 				return reason

@@ -113,9 +113,13 @@ func (n *Notifier) wanted(ctx context.Context, records []*eventlog.Record, s *su
 		return nil, err
 	}
 	for _, r := range undecided {
+		if err := n.Log.Complete(ctx, r); err != nil {
+			return nil, err
+		}
 		if s.set.Match(ctx, &r.Event) {
 			kept = append(kept, r)
 		}
+		r.SetData(nil) // nobody needs it any more, and it may be large
 	}
 	slices.SortFunc(kept, func(a, b *eventlog.Record) int { return slices.Compare(a.UUID[:], b.UUID[:]) })
 	return kept, nil

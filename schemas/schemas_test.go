@@ -13,14 +13,6 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// dataOf is the Go type of each event's data.
-var dataOf = map[string]any{
-	TypeManifestIndexed: ManifestIndexed{}, TypeManifestIndexFailed: ManifestIndexFailed{}, TypeVulnerabilitiesChanged: VulnerabilitiesChanged{},
-	TypeUpdateCompleted: UpdateCompleted{}, TypeUpdateFailed: UpdateFailed{}, TypeUpdateHeld: UpdateHeld{}, TypeManifestsChanged: ManifestsChanged{},
-	TypeSubscriptionFailing: SubscriptionState{}, TypeSubscriptionRecovered: SubscriptionState{}, TypeSubscriptionDisabled: SubscriptionState{},
-	TypeJobRejected: JobRejected{}, TypePing: Ping{},
-}
-
 func read(t *testing.T, name string) []byte {
 	t.Helper()
 	text, err := Files.ReadFile(name)
@@ -50,8 +42,8 @@ func compile(t *testing.T, typ string) *jsonschema.Schema {
 
 func TestExamplesAreValidAndRoundTrip(t *testing.T) {
 	t.Parallel()
-	if len(dataOf) != len(Types) {
-		t.Fatalf("%d types of data for %d types of events", len(dataOf), len(Types))
+	if len(Data) != len(Types) {
+		t.Fatalf("%d types of data for %d types of events", len(Data), len(Types))
 	}
 	for _, typ := range Types {
 		t.Run(typ, func(t *testing.T) {
@@ -71,7 +63,7 @@ func TestExamplesAreValidAndRoundTrip(t *testing.T) {
 			if err := schema.Validate(doc); err != nil {
 				t.Fatal(err)
 			}
-			v := reflect.New(reflect.TypeOf(dataOf[typ]))
+			v := reflect.New(reflect.TypeOf(Data[typ]))
 			d := json.NewDecoder(bytes.NewReader(e.Data()))
 			d.DisallowUnknownFields()
 			if err := d.Decode(v.Interface()); err != nil {

@@ -7,3 +7,19 @@ var Types = []string{
 	TypeSubscriptionFailing, TypeSubscriptionRecovered, TypeSubscriptionDisabled,
 	TypeJobRejected, TypePing,
 }
+
+// Data is a zero value of the data of each event type.
+var Data = map[string]any{
+	TypeManifestIndexed:        ManifestIndexed{},
+	TypeManifestIndexFailed:    ManifestIndexFailed{},
+	TypeVulnerabilitiesChanged: VulnerabilitiesChanged{},
+	TypeUpdateCompleted:        UpdateCompleted{},
+	TypeUpdateFailed:           UpdateFailed{},
+	TypeUpdateHeld:             UpdateHeld{},
+	TypeManifestsChanged:       ManifestsChanged{},
+	TypeSubscriptionFailing:    SubscriptionState{},
+	TypeSubscriptionRecovered:  SubscriptionState{},
+	TypeSubscriptionDisabled:   SubscriptionState{},
+	TypeJobRejected:            JobRejected{},
+	TypePing:                   Ping{},
+}

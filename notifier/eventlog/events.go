@@ -1,7 +1,9 @@
 package eventlog
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -113,15 +115,43 @@ func (l *Log) render(ctx context.Context, records []*Record) error {
 	}
 	for i, r := range missing {
 		data := datas[i]
-		data.Links = schemas.Links{
-			All:    r.base.event(r.ID, "findings"),
-			Report: r.base.report(r.Subject),
-		}
+		data.Links = r.links()
 		text, err := fit(data, l.DataLimit)
 		if err != nil {
 			return fmt.Errorf("eventlog: data of event %s: %w", r.ID, err)
 		}
 		r.SetData(text)
+		r.Cut = bytes.Contains(text, cutMark)
 	}
+	return nil
+}
+
+// cutMark is in the JSON of data that was cut, and can't be within a text of it.
+var cutMark = []byte(`"truncated":true`)
+
+// links are the links of a vulnerabilities_changed event.
+func (r *Record) links() schemas.Links {
+	return schemas.Links{All: r.base.event(r.ID, "findings"), Report: r.base.report(r.Subject)}
+}
+
+// Complete gives a record whose data was cut all of its data, so that a filter
+// sees what the event is about and not what fitted. What is sent stays cut. It
+// may be far larger than DataLimit: complete one record at a time.
+func (l *Log) Complete(ctx context.Context, r *Record) error {
+	if !r.Cut {
+		return nil
+	}
+	whole, err := l.Whole(ctx, r)
+	if err != nil {
+		return err
+	}
+	data := complete(whole[0])
+	data.Links = r.links()
+	text, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("eventlog: data of event %s: %w", r.ID, err)
+	}
+	r.SetData(text)
+	r.Cut = false
 	return nil
 }

@@ -20,6 +20,7 @@ type Record struct {
 	UUID  uuid.UUID         // Event.ID
 	Key   schemas.ChangeKey // of the rows that the event speaks of
 	Scope *Scope            // nil: the event is for everybody
+	Cut   bool              // Data does not have all findings: see Log.Complete
 
 	base   base
 	listed *schemas.ChangedManifest // see Listed

@@ -149,6 +149,9 @@ func (b *builder) celExpression(text, at string) node {
 	if t := checked.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
 		return b.refuse(at, "compare it with something", "line 1, column 1: the expression is a %s, not true or false", t)
 	}
+	if !b.stored && !b.fields(checked.NativeRep(), at) {
+		return nil
+	}
 	program, err := b.cel.env.Program(checked, b.cel.options...)
 	if err != nil {
 		return b.refuse(at, "", "%s", oneLine(err.Error()))

@@ -77,10 +77,21 @@ func NewCompiler(limits Limits) (*Compiler, error) {
 	return &Compiler{limits: l, cel: c}, nil
 }
 
-// Compile compiles the filters of a subscription. What is wrong with them it
-// says in full; the set is nil then.
+// Compile compiles the filters of a subscription that somebody writes. All that
+// is wrong with them is returned; the set is nil then.
 func (c *Compiler) Compile(filters []schemas.Filter) (*Set, []Problem) {
-	b := &builder{Compiler: c}
+	return (&builder{Compiler: c}).compile(filters)
+}
+
+// CompileStored compiles filters that were accepted before, perhaps by an
+// earlier version. What is refused only because it is likely to be a mistake,
+// such as AND and OR without parentheses or a field that no event has, is
+// evaluated as the specification has it.
+func (c *Compiler) CompileStored(filters []schemas.Filter) (*Set, []Problem) {
+	return (&builder{Compiler: c, stored: true}).compile(filters)
+}
+
+func (b *builder) compile(filters []schemas.Filter) (*Set, []Problem) {
 	set := &Set{}
 	for i, f := range filters {
 		n := b.filter(f, fmt.Sprintf("/%d", i), 1)
@@ -145,6 +156,7 @@ func match(ctx context.Context, nodes []node, e *Event) bool {
 
 type builder struct {
 	*Compiler
+	stored   bool // see CompileStored
 	problems []Problem
 	nodes    int
 	total    int

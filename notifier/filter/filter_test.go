@@ -79,7 +79,8 @@ func TestDialects(t *testing.T) {
 		{`[{"cel":"data.added.exists(f, f.package.name == 'openssl' && f.epss.score > 0.5)"}]`, true},
 		{`[{"cel":"data.added.exists(f, f.kev)"}]`, false},
 		{`[{"cel":"data.counts.added > 1"}]`, true},
-		{`[{"cel":"data.nothing.here"}]`, false},
+		{`[{"cel":"data.manifest.labels.nothing == 'x'"}]`, false},
+		{`[{"cel":"size(data.revised) > 0 && data.revised[0].changes[0].to == 'x'"}]`, false},
 		{`[{"cel":"has(event.firstload) || image.matches('^registry/')"}]`, true},
 		{`[{"exact":{"severity":"High"}},{"cel":"size(data.removed) > 0"}]`, false},
 	} {
@@ -222,7 +223,7 @@ func TestDataIsAskedForOnlyWhenNeeded(t *testing.T) {
 	c := compiler(t, Limits{})
 	for text, want := range map[string]bool{
 		`[{"cel":"severityrank > 3"}]`: false, `[{"cel":"has(data.added)"}]`: true,
-		`[{"any":[{"sql":"fixable"},{"cel":"data.x == 1"}]}]`: true,
+		`[{"any":[{"sql":"fixable"},{"cel":"data.attempts == 1"}]}]`: true,
 	} {
 		set, problems := c.Compile(decode(t, text))
 		if problems != nil {
@@ -318,4 +319,81 @@ func TestPlanIsNecessary(t *testing.T) {
 			t.Fatalf("true, but the plan %+v does not allow it", plan)
 		}
 	})
+}
+
+// What is likely to be a mistake is refused when it is written, and goes on
+// being evaluated, from left to right, where it was stored before.
+func TestLikelyMistakes(t *testing.T) {
+	t.Parallel()
+	c := compiler(t, Limits{})
+	for _, tc := range []struct {
+		filter schemas.Filter
+		detail string
+		stored bool
+	}{
+		{schemas.Filter{SQL: "kev AND fixable OR fixable"}, "line 1, column 1: AND, OR and XOR are mixed", true},
+		{schemas.Filter{SQL: "TRUE OR TRUE AND kev"}, "mixed", false},
+		{schemas.Filter{SQL: "NOT (fixable XOR kev OR kev)"}, "line 1, column 6: AND, OR and XOR are mixed", false},
+		{schemas.Filter{CEL: "data.counts.aded > 1"}, `line 1, column 12: no event has a field "aded" there`, false},
+		{schemas.Filter{CEL: "data.nothing.here"}, `"nothing"`, false},
+		{schemas.Filter{CEL: "data.added.exists(f, f.cve == 'x')"}, `"cve"`, false},
+		{schemas.Filter{CEL: "data.added.exists(f, f.package.source.source.colour == 'x')"}, `"colour"`, false},
+		{schemas.Filter{CEL: "data.revised.exists(f, f.changes.exists(c, c.feld == 'kev'))"}, `"feld"`, false},
+		{schemas.Filter{CEL: "has(data.mainfest) || kev"}, `"mainfest"`, false},
+		{schemas.Filter{CEL: "data['mainfest'].digest != ''"}, `"mainfest"`, false},
+		{schemas.Filter{CEL: "event.colour == 'red'"}, `"event.colour"`, false},
+	} {
+		_, problems := c.Compile([]schemas.Filter{tc.filter})
+		if tc.detail == "" {
+			if problems != nil {
+				t.Errorf("%+v: %v", tc.filter, problems)
+			}
+			continue
+		}
+		if len(problems) != 1 || !strings.Contains(problems[0].Detail, tc.detail) || problems[0].Hint == "" {
+			t.Errorf("%+v: %v, want %s", tc.filter, problems, tc.detail)
+		}
+		set, problems := c.CompileStored([]schemas.Filter{tc.filter})
+		if problems != nil {
+			t.Errorf("stored %+v: %v", tc.filter, problems)
+			continue
+		}
+		if got := set.Match(t.Context(), sample()); got != tc.stored || got && !func() bool { p := set.Plan(); return p.Allows(sample()) }() {
+			t.Errorf("stored %+v = %t, want %t", tc.filter, got, tc.stored)
+		}
+	}
+	for _, right := range []schemas.Filter{
+		{SQL: "(kev AND fixable) OR fixable"}, {SQL: "kev OR fixable OR TRUE"}, {SQL: "kev AND (fixable XOR kev)"},
+		{CEL: "data.counts.by_severity.critical > 0"}, {CEL: "data.manifest.labels.team == 'x' || 'team' in data.manifest.labels"},
+		{CEL: "data.added.map(f, f.package).exists(p, p.name == 'x')"}, {CEL: "data.added[0].links.exists(l, l.startsWith('https'))"},
+		{CEL: "has(data.update) && data.update.first_load"}, {CEL: "data.revised.exists(f, f.id == 'x' && f.epss.score > 0.5)"},
+		{CEL: "data.reason.contains('tar')"}, {CEL: "data.manifests.exists(m, m.digest != '')"},
+	} {
+		if _, problems := c.Compile([]schemas.Filter{right}); problems != nil {
+			t.Errorf("%+v: %v", right, problems)
+		}
+	}
+}
+
+// Functions and LIKE count characters, not bytes.
+func TestTextIsCharacters(t *testing.T) {
+	t.Parallel()
+	c := compiler(t, Limits{})
+	for sql, want := range map[string]bool{
+		"LENGTH('ü€😀') = 3": true, "LENGTH('') = 0": true, "LENGTH('ü') = 2": false,
+		"SUBSTRING('üx', 1, 1) = 'ü'": true, "SUBSTRING('üx', 2) = 'x'": true, "SUBSTRING('x€ü', -2, 1) = '€'": true, "SUBSTRING('ü', 2) = ''": false,
+		"LEFT('üx', 1) = 'ü'": true, "RIGHT('xü', 1) = 'ü'": true, "LEFT('ü', 9) = 'ü'": true, "LEFT('ü', -1) = 'ü'": false,
+		"'ü' LIKE '_'": true, "'ü' LIKE '__'": false, "'aüb' LIKE 'a_b'": true, "'€€x' LIKE '%_x'": true, "'a_b' LIKE 'a\\_b'": true, "'aüb' LIKE 'a\\_b'": false,
+		"'50%' LIKE '50\\%'": true, "'50x' LIKE '50\\%'": false, "'' LIKE ''": true, "'x' LIKE ''": false, "'abcabd' LIKE '%ab_'": true, "'ü' NOT LIKE '__'": true,
+		"'it\\'s' = \"it's\"": true,
+	} {
+		set, problems := c.Compile([]schemas.Filter{{SQL: sql}})
+		if problems != nil {
+			t.Errorf("%s: %v", sql, problems)
+			continue
+		}
+		if got := set.Match(t.Context(), sample()); got != want {
+			t.Errorf("%s = %t, want %t", sql, got, want)
+		}
+	}
 }

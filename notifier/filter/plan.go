@@ -130,9 +130,12 @@ func planSQL(x gen.IExpressionContext, p *Plan) {
 	case *gen.SubExpressionContext:
 		planSQL(x.Expression(), p)
 	case *gen.BinaryLogicExpressionContext:
-		if x.AND() != nil {
-			planSQL(x.Expression(0), p)
-			planSQL(x.Expression(1), p)
+		c := chainOf(x)
+		if c.mixed() || c.operators[0] != "AND" {
+			return
+		}
+		for _, one := range c.operands {
+			planSQL(one, p)
 		}
 	case *gen.AtomExpressionContext:
 		if name, ok := sqlAttribute(x); ok && Attributes[name] == Boolean {

@@ -60,29 +60,18 @@ func (b *builder) sql(text, at string) node {
 	if walk.bad {
 		return nil
 	}
-	expr, err := compileSQL(text)
-	if err != nil {
-		return b.refuse(at, "", "%s", oneLine(err.Error()))
+	compile := &sqlTree{}
+	expr := compile.expression(tree.Expression())
+	if compile.err != nil {
+		return b.refuse(at, "", "%s", oneLine(compile.err.Error()))
 	}
 	n := &sqlExpression{expr: expr}
 	planSQL(tree.Expression(), &n.plan)
 	return n
 }
 
-// compileSQL hands the text, known to be in the grammar, to the SDK.
-func compileSQL(text string) (_ cesql.Expression, err error) {
-	parsing.Lock()
-	defer parsing.Unlock()
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("the expression can't be compiled: %v", r)
-		}
-	}()
-	return parser.Parse(text)
-}
-
-// parseSQL parses text by the SDK's grammar, to say where it is wrong: the
-// SDK's own errors have no position.
+// parseSQL parses text by the SDK's grammar. Unlike the SDK's own errors, its
+// faults have a position.
 func parseSQL(text string) (tree *gen.CesqlContext, faults []string) {
 	l := &sqlListener{}
 	defer func() {
@@ -147,7 +136,8 @@ func (l *sqlListener) SyntaxError(_ antlr.Recognizer, _ any, line, column int, m
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// sqlWalk checks that attributes and functions exist.
+// sqlWalk checks that attributes and functions exist, and that an expression
+// means what people take it for.
 type sqlWalk struct {
 	*builder
 	at  string
@@ -164,6 +154,15 @@ func (w *sqlWalk) visit(tree antlr.Tree) {
 				"line %d, column %d: no event has an attribute %q", c.GetStart().GetLine(), c.GetStart().GetColumn()+1, name)
 		}
 		return
+	case *gen.BinaryLogicExpressionContext:
+		// CloudEvents SQL evaluates them from left to right, SQL and most people
+		// take AND before OR.
+		if !w.stored && chainOf(c).mixed() {
+			w.bad = true
+			w.refuse(w.at, "put parentheses, as in (a AND b) OR c", "line %d, column %d: AND, OR and XOR are mixed without parentheses",
+				c.GetStart().GetLine(), c.GetStart().GetColumn()+1)
+			return
+		}
 	case *gen.FunctionInvocationExpressionContext:
 		args := c.FunctionParameterList().(*gen.FunctionParameterListContext).AllExpression()
 		name := strings.ToUpper(c.FunctionIdentifier().GetText())

@@ -62,7 +62,7 @@ func TestConformance(t *testing.T) {
 
 func (tc tckCase) run(t *testing.T) {
 	t.Parallel()
-	_, faults := parseSQL(tc.Expression)
+	tree, faults := parseSQL(tc.Expression)
 	if tc.Error == "parse" {
 		if len(faults) == 0 {
 			t.Fatalf("%s: parsed", tc.Expression)
@@ -72,9 +72,10 @@ func (tc tckCase) run(t *testing.T) {
 	if len(faults) > 0 {
 		t.Fatalf("%s: %v", tc.Expression, faults)
 	}
-	expr, err := compileSQL(tc.Expression)
-	if err != nil {
-		t.Fatalf("%s: %v", tc.Expression, err)
+	compile := &sqlTree{}
+	expr := compile.expression(tree.Expression())
+	if compile.err != nil {
+		t.Fatalf("%s: %v", tc.Expression, compile.err)
 	}
 	got, err := expr.Evaluate(tc.input(t))
 	if kind := errorKind(err); kind != tc.Error {
