@@ -25,6 +25,12 @@ func FromTarget(t schemas.Target) (Subscription, error) {
 	}
 	for _, key := range t.SigningSecrets {
 		s.Secrets = append(s.Secrets, Secret(key))
+		if until, ok := t.SigningUntil[key]; ok {
+			if s.SecretsUntil == nil {
+				s.SecretsUntil = map[Secret]time.Time{}
+			}
+			s.SecretsUntil[Secret(key)] = until
+		}
 	}
 	if c := t.Credential; c != nil {
 		s.TLS.Cert, s.TLS.Key = c.Certificate, Secret(c.Key)

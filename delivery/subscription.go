@@ -46,8 +46,10 @@ type Subscription struct {
 	// for an ed25519 private key. More than one while a rotation lasts, the
 	// newest first.
 	Secrets []Secret
-	TLS     TLS
-	Config  Config
+	// SecretsUntil is when each of those secrets stops signing that was replaced.
+	SecretsUntil map[Secret]time.Time
+	TLS          TLS
+	Config       Config
 }
 
 // Credential is the CloudEvents "sinkcredential". The zero value means none.

@@ -28,7 +28,7 @@ func (a *Announcer) ManifestIndexed(ctx context.Context, tx pgx.Tx, ev schemas.I
 	}
 	r.Key = schemas.ChangeKey{ManifestID: ev.ManifestID, InventoryID: ev.InventoryID, NamingID: ev.NamingID}
 	r.Names = ev.Data.Manifest.Names
-	return a.emit(ctx, tx, r, uuid.Nil)
+	return a.emit(ctx, tx, r, audience{})
 }
 
 // ManifestIndexFailed announces in tx that indexing a manifest was given up.
@@ -43,7 +43,7 @@ func (a *Announcer) ManifestIndexFailed(ctx context.Context, tx pgx.Tx, data sch
 		return err
 	}
 	r.Names = data.Manifest.Names
-	return a.emit(ctx, tx, r, uuid.Nil)
+	return a.emit(ctx, tx, r, audience{})
 }
 
 // UpdateCompleted announces in tx that an update has been worked through.
@@ -71,14 +71,14 @@ func (a *Announcer) JobRejected(ctx context.Context, tx pgx.Tx, data schemas.Job
 	return a.announce(ctx, tx, schemas.TypeJobRejected, "", schemas.Extensions{}, data)
 }
 
-// SubscriptionFailing announces in tx, to all other subscriptions, that a
-// subscription's breaker opened.
+// SubscriptionFailing announces in tx, to the other subscriptions of its owner
+// and to those without an owner, that a subscription's breaker opened.
 func (a *Announcer) SubscriptionFailing(ctx context.Context, tx pgx.Tx, s schemas.SubscriptionState) error {
 	return a.announceState(ctx, tx, schemas.TypeSubscriptionFailing, s)
 }
 
-// SubscriptionRecovered announces in tx, to all other subscriptions, that a
-// subscription's breaker closed.
+// SubscriptionRecovered announces in tx, to the other subscriptions of its owner
+// and to those without an owner, that a subscription's breaker closed.
 func (a *Announcer) SubscriptionRecovered(ctx context.Context, tx pgx.Tx, s schemas.SubscriptionState) error {
 	return a.announceState(ctx, tx, schemas.TypeSubscriptionRecovered, s)
 }
@@ -112,7 +112,11 @@ func (a *Announcer) announceState(ctx context.Context, tx pgx.Tx, typ string, s 
 	if err != nil {
 		return err
 	}
-	return a.emit(ctx, tx, r, id)
+	owner, err := a.Subscriptions.Owner(ctx, tx, id)
+	if err != nil {
+		return err
+	}
+	return a.emit(ctx, tx, r, audience{owner: owner, except: id})
 }
 
 func (a *Announcer) announce(ctx context.Context, tx pgx.Tx, typ, subject string, x schemas.Extensions, data any) error {
@@ -120,12 +124,22 @@ func (a *Announcer) announce(ctx context.Context, tx pgx.Tx, typ, subject string
 	if err != nil {
 		return err
 	}
-	return a.emit(ctx, tx, r, uuid.Nil)
+	return a.emit(ctx, tx, r, audience{})
 }
 
-// emit writes one event and its deliveries to every subscription that wants it,
-// but not to the subscription except.
-func (a *Announcer) emit(ctx context.Context, tx pgx.Tx, r *eventlog.Record, except uuid.UUID) error {
+// audience is whom an event may be delivered to.
+type audience struct {
+	owner  string    // to subscriptions of this owner and of none; "": to all
+	except uuid.UUID // but not to this one
+}
+
+func (to audience) has(s *subscriber) bool {
+	return s.id != to.except && (to.owner == "" || s.owner == "" || s.owner == to.owner)
+}
+
+// emit writes one event and its deliveries to every subscription of the audience
+// that wants it.
+func (a *Announcer) emit(ctx context.Context, tx pgx.Tx, r *eventlog.Record, to audience) error {
 	defer a.metrics.since(time.Now())
 	v, err := a.subscribers.current(ctx, tx)
 	if err != nil {
@@ -136,17 +150,17 @@ func (a *Announcer) emit(ctx context.Context, tx pgx.Tx, r *eventlog.Record, exc
 	}
 	a.hint(tx)
 	a.metrics.events.WithLabelValues(r.Type).Inc()
-	return a.deliver(ctx, tx, v, r, except)
+	return a.deliver(ctx, tx, v, r, to)
 }
 
-// deliver enqueues an event that has been written for every subscription whose
-// filters its attributes pass. A filter that reads the data is tried later.
-func (a *Announcer) deliver(ctx context.Context, tx pgx.Tx, v *view, r *eventlog.Record, except uuid.UUID) error {
+// deliver enqueues an event that has been written for every subscription of the
+// audience whose filters its attributes pass. A filter that reads the data is tried later.
+func (a *Announcer) deliver(ctx context.Context, tx pgx.Tx, v *view, r *eventlog.Record, to audience) error {
 	var owed []schemas.Owed
 	var later []uuid.UUID
 	for s := range v.matching(ctx, &r.Event) {
 		switch {
-		case s.id == except:
+		case !to.has(s):
 		case s.set.NeedsData():
 			later = append(later, s.id)
 		default:

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/notifier/eventlog"
@@ -155,7 +154,7 @@ func (c *change) writeDigest(ctx context.Context, tx pgx.Tx, d *digest, group st
 		return err
 	}
 	// Subscriptions that ask for its type by name get it beside the events.
-	return c.deliver(ctx, tx, c.view, r, uuid.Nil)
+	return c.deliver(ctx, tx, c.view, r, audience{})
 }
 
 // scope is whom a digest of the subscriber's group is made for.

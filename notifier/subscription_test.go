@@ -236,6 +236,10 @@ func TestRotation(t *testing.T) {
 	if got := signing(); len(got) != 2 || got[0] != rotated.Secret || got[1] != aSecret {
 		t.Errorf("signs with %d secrets", len(got))
 	}
+	targets, err := w.subs.Targets(ctx, []uuid.UUID{id})
+	if until := targets[id].SigningUntil; err != nil || len(until) != 1 || time.Until(until[aSecret]).Round(time.Minute) != time.Hour {
+		t.Errorf("the old secret signs until %v, %v", until, err)
+	}
 	rotated, err = w.subs.Rotate(ctx, "", s.ID, subscription.Rotation{})
 	if err != nil {
 		t.Fatal(err)

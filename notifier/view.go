@@ -22,6 +22,7 @@ import (
 // subscriber is a subscription compiled for matching.
 type subscriber struct {
 	id      uuid.UUID
+	owner   string
 	spec    schemas.Subscription
 	asks    string // its source and filters: the same for those who ask for the same
 	set     *filter.Set
@@ -38,7 +39,7 @@ type view struct {
 }
 
 const changedSubscriptions = `
-SELECT id, stamp, state, spec, deleted_at IS NOT NULL, COALESCE(writer = pg_current_xact_id_if_assigned(), FALSE)
+SELECT id, owner, stamp, state, spec, deleted_at IS NOT NULL, COALESCE(writer = pg_current_xact_id_if_assigned(), FALSE)
 FROM tocsin.subscription WHERE stamp > @stamp ORDER BY stamp`
 
 // subscribers keeps the compiled subscriptions. It is safe for concurrent use.
@@ -68,11 +69,11 @@ func (x *subscribers) current(ctx context.Context, db querier) (*view, error) {
 	for rows.Next() {
 		var (
 			id            uuid.UUID
-			state         string
+			owner, state  string
 			text          []byte
 			deleted, mine bool
 		)
-		if err := rows.Scan(&id, &next.stamp, &state, &text, &deleted, &mine); err != nil {
+		if err := rows.Scan(&id, &owner, &next.stamp, &state, &text, &deleted, &mine); err != nil {
 			return nil, fmt.Errorf("notifier: read subscriptions: %w", err)
 		}
 		own = own || mine
@@ -87,6 +88,7 @@ func (x *subscribers) current(ctx context.Context, db querier) (*view, error) {
 			continue
 		}
 		next.subs[id] = x.stored(ctx, id, text, sets)
+		next.subs[id].owner = owner
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("notifier: read subscriptions: %w", err)

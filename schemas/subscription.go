@@ -170,6 +170,9 @@ type Target struct {
 	Subscription   Subscription    // SinkCredential without its secrets
 	Credential     *SinkCredential // in clear
 	SigningSecrets []string        // whsec_… and whsk_…, newest first, none expired
+	// SigningUntil is when each of those signing secrets stops that a rotation
+	// has replaced.
+	SigningUntil map[string]time.Time
 }
 
 // LogValue keeps credentials out of logs.

@@ -111,3 +111,15 @@ func signature(keys []signer, id string, at time.Time, body []byte) string {
 	}
 	return b.String()
 }
+
+// keysAt are the keys that sign at a moment: those that a rotation has replaced
+// stop at the end of its overlap, however long the target is open.
+func (t *target) keysAt(now time.Time) []signer {
+	out := make([]signer, 0, len(t.keys))
+	for i, k := range t.keys {
+		if until := t.until[i]; until.IsZero() || now.Before(until) {
+			out = append(out, k)
+		}
+	}
+	return out
+}

@@ -86,6 +86,7 @@ type target struct {
 	url       *url.URL
 	header    http.Header // of every request
 	keys      []signer
+	until     []time.Time // when each key stops signing; zero: never
 	mode      delivery.ContentMode
 	callback  string
 	token     func() (string, error) // nil: no bearer token beside header
@@ -103,6 +104,9 @@ func (o *Opener) Open(ctx context.Context, sub delivery.Subscription) (delivery.
 		t.token = o.o.ClairToken
 	}
 	var err error
+	for _, s := range sub.Secrets {
+		t.until = append(t.until, sub.SecretsUntil[s])
+	}
 	if t.keys, err = signers(sub.Secrets); err != nil {
 		return nil, delivery.Failed(delivery.ClassInvalid, err)
 	}
@@ -140,8 +144,8 @@ func (t *target) Deliver(ctx context.Context, batch []delivery.Message) delivery
 	now := time.Now()
 	h["Webhook-Id"] = []string{msg.id}
 	h["Webhook-Timestamp"] = []string{fmt.Sprint(now.Unix())}
-	if len(t.keys) > 0 {
-		h["Webhook-Signature"] = []string{signature(t.keys, msg.id, now, msg.body)}
+	if keys := t.keysAt(now); len(keys) > 0 {
+		h["Webhook-Signature"] = []string{signature(keys, msg.id, now, msg.body)}
 	}
 	if t.token != nil {
 		token, err := t.token()

@@ -73,7 +73,11 @@ func (s subscriptions) Current(ctx context.Context, owner, id string) (sent int,
 }
 
 func (s subscriptions) Rotate(ctx context.Context, owner, id string, r v1.RotateRequest) (schemas.Subscription, error) {
-	return s.store.Rotate(ctx, owner, id, subscription.Rotation{Secret: r.Secret, Overlap: time.Duration(r.Overlap) * time.Second})
+	overlap := 24 * time.Hour
+	if r.Overlap != nil {
+		overlap = time.Duration(*r.Overlap) * time.Second
+	}
+	return s.store.Rotate(ctx, owner, id, subscription.Rotation{Secret: r.Secret, Kind: r.Kind, Overlap: overlap})
 }
 
 func (s subscriptions) DryRun(ctx context.Context, spec schemas.Subscription, n int) (v1.DryRun, error) {

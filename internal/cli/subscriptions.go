@@ -134,7 +134,7 @@ type subRotateCmd struct {
 }
 
 func (c subRotateCmd) Run(e *env) error {
-	return c.act(e, http.MethodPost, "/rotate", v1.RotateRequest{Secret: c.Secret, Kind: c.Kind, Overlap: int(c.Overlap.Seconds())})
+	return c.act(e, http.MethodPost, "/rotate", v1.RotateRequest{Secret: c.Secret, Kind: c.Kind, Overlap: new(int(c.Overlap.Seconds()))})
 }
 
 type subTestCmd struct{ subID }

@@ -28,11 +28,12 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 // memory keeps subscriptions and blobs for the tests of the HTTP side: what is
 // real here is the server, its tokens and its database.
 type memory struct {
-	slow  time.Duration // how long Get and Create take
-	subs  map[string]schemas.Subscription
-	owner string // the owner the last call was for
-	dry   schemas.Subscription
-	fail  error
+	slow   time.Duration // how long Get and Create take
+	subs   map[string]schemas.Subscription
+	owner  string // the owner the last call was for
+	rotate v1.RotateRequest
+	dry    schemas.Subscription
+	fail   error
 }
 
 func (m *memory) List(_ context.Context, owner string, _ v1.Paging) (v1.Page[schemas.Subscription], error) {
@@ -88,7 +89,8 @@ func (m *memory) Resume(ctx context.Context, owner, id string) (schemas.Subscrip
 }
 func (m *memory) Test(context.Context, string, string) (string, error) { return "e", m.fail }
 func (m *memory) Current(context.Context, string, string) (int, error) { return 0, m.fail }
-func (m *memory) Rotate(ctx context.Context, owner, id string, _ v1.RotateRequest) (schemas.Subscription, error) {
+func (m *memory) Rotate(ctx context.Context, owner, id string, r v1.RotateRequest) (schemas.Subscription, error) {
+	m.rotate = r
 	return m.Get(ctx, owner, id)
 }
 func (m *memory) DryRun(_ context.Context, s schemas.Subscription, n int) (v1.DryRun, error) {
@@ -354,6 +356,25 @@ func TestSubscriptionsAreTheirOwners(t *testing.T) {
 	}
 	if r.status != 200 || len(f.mem.subs) != 2 {
 		t.Errorf("the second creation with one key: %d, %d subscriptions", r.status, len(f.mem.subs))
+	}
+}
+
+// 0 differs from absent in a request to rotate a secret.
+func TestRotateIsHandedOver(t *testing.T) {
+	t.Parallel()
+	f := newServer(t)
+	for body, want := range map[string]int{`{}`: -1, `{"overlap_seconds":0}`: 0, `{"kind":"v1a","overlap_seconds":60}`: 60} {
+		f.mem.rotate = v1.RotateRequest{Overlap: new(-2)}
+		if r := f.do(t, "admin", "POST", "/api/v1/subscriptions/0198c0de-0a1b-7c2d-8e3f-4a5b6c7d8e9f/rotate", "application/json", body); r.status != 404 { // there is none, but it was asked
+			t.Errorf("%s: %d %s", body, r.status, r.body)
+		}
+		got := -1
+		if o := f.mem.rotate.Overlap; o != nil {
+			got = *o
+		}
+		if got != want || strings.Contains(body, "v1a") != (f.mem.rotate.Kind == "v1a") {
+			t.Errorf("%s: overlap %d, want %d; %+v", body, got, want, f.mem.rotate)
+		}
 	}
 }
 

@@ -200,7 +200,7 @@ func (st *Store) Rotate(ctx context.Context, owner, id string, r Rotation) (sche
 }
 
 const secretsOf = `
-SELECT subscription_id, id, kind, key_id, sealed FROM tocsin.secret
+SELECT subscription_id, id, kind, key_id, sealed, expires_at FROM tocsin.secret
 WHERE subscription_id = ANY(@ids) AND (expires_at IS NULL OR expires_at > clock_timestamp()) ORDER BY id DESC`
 
 // storedSecret is one row of the table of secrets.
@@ -208,10 +208,11 @@ type storedSecret struct {
 	subscription, id uuid.UUID
 	kind             string
 	sealed           secrets.Sealed
+	expires          *time.Time
 }
 
 func scanSecret(row pgx.CollectableRow) (s storedSecret, err error) {
-	err = row.Scan(&s.subscription, &s.id, &s.kind, &s.sealed.KeyID, &s.sealed.Box)
+	err = row.Scan(&s.subscription, &s.id, &s.kind, &s.sealed.KeyID, &s.sealed.Box, &s.expires)
 	return s, err
 }
 
@@ -289,6 +290,12 @@ func (st *Store) Targets(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]sc
 			err = json.Unmarshal(text, t.Credential)
 		} else if err == nil {
 			t.SigningSecrets = append(t.SigningSecrets, string(text))
+			if one.expires != nil {
+				if t.SigningUntil == nil {
+					t.SigningUntil = map[string]time.Time{}
+				}
+				t.SigningUntil[string(text)] = *one.expires
+			}
 		}
 		if err != nil {
 			st.Logger.ErrorContext(ctx, "a subscription's secrets can't be opened; its deliveries wait", "subscription", one.subscription, "reason", err)
@@ -301,7 +308,7 @@ func (st *Store) Targets(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]sc
 
 const (
 	staleSecrets = `
-SELECT subscription_id, id, kind, key_id, sealed FROM tocsin.secret
+SELECT subscription_id, id, kind, key_id, sealed, expires_at FROM tocsin.secret
 WHERE key_id <> @primary ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED`
 
 	resealSecret = `UPDATE tocsin.secret SET key_id = @key_id, sealed = @sealed WHERE id = @id`

@@ -2,6 +2,7 @@ package subscription
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -57,4 +58,16 @@ func (st *Store) Disable(ctx context.Context, tx pgx.Tx, id uuid.UUID, reason st
 		return false, fmt.Errorf("notifier: disable subscription %s: %w", id, err)
 	}
 	return tag.RowsAffected() > 0, nil
+}
+
+const ownerOf = `SELECT owner FROM tocsin.subscription WHERE id = @id`
+
+// Owner is a subscription's owner, as db sees it; "" if it has none or does not
+// exist.
+func (st *Store) Owner(ctx context.Context, db querier, id uuid.UUID) (owner string, err error) {
+	err = db.QueryRow(ctx, ownerOf, pgx.NamedArgs{"id": id}).Scan(&owner)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("notifier: read the owner of subscription %s: %w", id, err)
+	}
+	return owner, nil
 }

@@ -10,11 +10,12 @@ type DryRun struct {
 }
 
 // RotateRequest asks for a new signing secret. The old one goes on signing
-// beside it for Overlap seconds.
+// beside it for Overlap seconds; with 0 it stops at once, without Overlap after a
+// day.
 type RotateRequest struct {
 	Secret  string `json:"secret,omitempty" doc:"The new secret (whsec_…); made if empty"`
 	Kind    string `json:"kind,omitempty" enum:"v1,v1a" doc:"Of one to be made: v1 (HMAC, the default) or v1a (ed25519)"`
-	Overlap int    `json:"overlap_seconds,omitempty" doc:"How long the old secret goes on signing beside the new one" default:"86400" minimum:"0" maximum:"2592000"`
+	Overlap *int   `json:"overlap_seconds,omitempty" doc:"How long the old secret goes on signing beside the new one; 0: not at all, absent: 86400" minimum:"0" maximum:"2592000"`
 }
 
 // Delivery is one event owed to one subscription.
