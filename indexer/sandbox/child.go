@@ -68,7 +68,7 @@ func serve(build func(context.Context, []byte) (Scanner, error)) error {
 		return err
 	}
 	debug.SetMaxStack(maxStack)
-	debug.SetMemoryLimit(h.Limits.Memory / 4 * 3)
+	debug.SetMemoryLimit(h.Limits.Memory)
 	scan, err := build(context.Background(), h.Setup)
 	if err != nil {
 		return err
