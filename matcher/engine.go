@@ -76,6 +76,8 @@ type Options struct {
 	// Interval is the longest time between two looks for updates, GCInterval
 	// between two garbage collections.
 	Interval, GCInterval time.Duration
+	// Fresh, if set, says when updaters last found their data up to date.
+	Fresh func(ctx context.Context) (map[string]time.Time, error)
 	// Wake, if set, gives hints that an update operation has landed.
 	Wake Waker
 	// Links, if set, makes the links of a rendered event.

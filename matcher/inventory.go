@@ -86,11 +86,23 @@ func (e *Engine) indexed(ctx context.Context, m Manifest, report *claircore.Inde
 	if err != nil {
 		return err
 	}
-	return e.prepared(ctx, func() error { return e.recordInventory(ctx, m, len(report.Packages), occurrences) })
+	coverage, err := e.Coverage(ctx, report)
+	if err != nil {
+		return err
+	}
+	said := inventoried{packages: len(report.Packages), occurrences: occurrences, coverage: coverage.Degraded(m.Warnings)}
+	return e.prepared(ctx, func() error { return e.recordInventory(ctx, m, said) })
+}
+
+// inventoried is what an index report amounts to.
+type inventoried struct {
+	packages    int
+	occurrences []keyed
+	coverage    schemas.Coverage
 }
 
 // recordInventory writes the inventory of a manifest and announces it, in one transaction.
-func (e *Engine) recordInventory(ctx context.Context, m Manifest, packages int, occurrences []keyed) error {
+func (e *Engine) recordInventory(ctx context.Context, m Manifest, r inventoried) error {
 	return pgx.BeginFunc(ctx, e.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockBarrierShared, pgx.NamedArgs{"key": BarrierKey}); err != nil {
 			return err
@@ -109,7 +121,7 @@ func (e *Engine) recordInventory(ctx context.Context, m Manifest, packages int, 
 		if err != nil {
 			return err
 		}
-		ids, err := e.storeOccurrences(ctx, tx, occurrences)
+		ids, err := e.storeOccurrences(ctx, tx, r.occurrences)
 		if err != nil {
 			return err
 		}
@@ -125,7 +137,7 @@ func (e *Engine) recordInventory(ctx context.Context, m Manifest, packages int, 
 		if _, err := tx.Exec(ctx, setIndexed, pgx.NamedArgs{"manifest": m.ID, "inventory": *inventory, "state": m.IndexerState}); err != nil {
 			return err
 		}
-		return e.announceIndexed(ctx, tx, m, *inventory, packages, ids)
+		return e.announceIndexed(ctx, tx, m, *inventory, r, ids)
 	})
 }
 
@@ -138,7 +150,7 @@ func replaceInventory(ctx context.Context, tx pgx.Tx, manifest int32, occurrence
 	return &id, err
 }
 
-func (e *Engine) announceIndexed(ctx context.Context, tx pgx.Tx, m Manifest, inventory int64, packages int, occurrences []int32) error {
+func (e *Engine) announceIndexed(ctx context.Context, tx pgx.Tx, m Manifest, inventory int64, r inventoried, occurrences []int32) error {
 	p, err := e.present(ctx, tx, occurrences)
 	if err != nil {
 		return fmt.Errorf("count findings: %w", err)
@@ -147,11 +159,12 @@ func (e *Engine) announceIndexed(ctx context.Context, tx pgx.Tx, m Manifest, inv
 		ManifestID: m.ID, InventoryID: inventory, NamingID: m.NamingID,
 		Data: schemas.ManifestIndexed{
 			Manifest: schemas.Manifest{Digest: m.Digest, Names: m.Names, Labels: m.Labels},
-			Packages: packages, Vulnerabilities: p.bySeverity,
+			Packages: r.packages, Vulnerabilities: p.bySeverity, Coverage: &r.coverage,
 			IndexerState: m.IndexerState, Reindexed: m.Reindexed, Warnings: slices.Concat(m.Warnings, p.warning()),
 		},
 		Extensions: p.extensions(),
 	}
+	ev.Extensions.Coverage = &r.coverage.State
 	if len(m.Names) > 0 {
 		ev.Extensions.Image = &m.Names[0]
 	}

@@ -133,6 +133,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		if err := e.ProcessUpdates(ctx); err != nil && ctx.Err() == nil {
 			e.log.ErrorContext(ctx, "updates could not be worked through; they are tried again", "reason", err)
 		}
+		if err := e.refreshScopes(ctx); err != nil && ctx.Err() == nil {
+			e.log.ErrorContext(ctx, "what feeds speak of could not be noted; it is tried again", "reason", err)
+		}
 		if collect {
 			err := e.CollectGarbage(ctx)
 			if err != nil && !errors.Is(err, ErrUpdatersRun) && ctx.Err() == nil {

@@ -26,6 +26,8 @@ type Report struct {
 	*claircore.VulnerabilityReport
 	// Skipped is what could not be judged.
 	Skipped *Skips
+	// Coverage says of which packages something could be known.
+	Coverage schemas.Coverage
 
 	ratings map[string]rating // by vulnerability id
 }
@@ -58,6 +60,9 @@ func (e *Engine) Report(ctx context.Context, digest claircore.Digest) (*Report, 
 	r := &Report{VulnerabilityReport: vr, Skipped: skips}
 	if r.ratings, err = e.ratings(ctx, vr); err != nil {
 		return nil, fmt.Errorf("ratings of %s: %w", digest, err)
+	}
+	if r.Coverage, err = e.Coverage(ctx, ir); err != nil {
+		return nil, fmt.Errorf("coverage of %s: %w", digest, err)
 	}
 	return r, nil
 }

@@ -65,6 +65,15 @@ func (a *Announcer) UpdateHeld(ctx context.Context, tx pgx.Tx, data schemas.Upda
 	return a.announce(ctx, tx, schemas.TypeUpdateHeld, "", schemas.Extensions{Updater: &data.Updater}, data)
 }
 
+// UpdateStale announces in tx that a feed has failed for longer than it may.
+func (a *Announcer) UpdateStale(ctx context.Context, tx pgx.Tx, data schemas.UpdateStale) error {
+	var x schemas.Extensions
+	if data.Updater != "" {
+		x.Updater = &data.Updater
+	}
+	return a.announce(ctx, tx, schemas.TypeUpdateStale, "", x, data)
+}
+
 // JobRejected announces in tx that a message could not be understood.
 func (a *Announcer) JobRejected(ctx context.Context, tx pgx.Tx, data schemas.JobRejected) error {
 	data.Payload = text.Cut(data.Payload, 1024)

@@ -32,6 +32,7 @@ type Extensions struct {
 	Removed      *int32
 	Revised      *int32
 	FirstLoad    *bool
+	Coverage     *string
 }
 
 // Attribute is one extension attribute. Filters, the event log, the AsyncAPI
@@ -79,6 +80,8 @@ var Attributes = []Attribute{
 		field: func(x *Extensions) any { return &x.Revised }},
 	{Name: "firstload", Meaning: "the updater's first load: everything is new to Tocsin, though not to everybody", kept: inColumn,
 		field: func(x *Extensions) any { return &x.FirstLoad }},
+	{Name: "coverage", Meaning: "of an indexed image: `full`, `partial` or `none` of it is such that a loaded feed could speak of it ([coverage](coverage.md))",
+		field: func(x *Extensions) any { return &x.Coverage }},
 }
 
 // Kind is the attribute's type.

@@ -14,6 +14,7 @@ const (
 	TypeManifestsChanged       = "dev.tocsin.update.manifests_changed.v1"
 	TypeUpdateFailed           = "dev.tocsin.update.failed.v1"
 	TypeUpdateHeld             = "dev.tocsin.update.held.v1"
+	TypeUpdateStale            = "dev.tocsin.update.stale.v1"
 	TypeSubscriptionFailing    = "dev.tocsin.subscription.failing.v1"
 	TypeSubscriptionRecovered  = "dev.tocsin.subscription.recovered.v1"
 	TypeSubscriptionDisabled   = "dev.tocsin.subscription.disabled.v1"
@@ -191,9 +192,11 @@ type ManifestIndexed struct {
 	Manifest        Manifest   `json:"manifest"`
 	Packages        int        `json:"packages"`
 	Vulnerabilities BySeverity `json:"vulnerabilities"`
-	IndexerState    string     `json:"indexer_state"`
-	Reindexed       bool       `json:"reindexed"`
-	Warnings        []string   `json:"warnings,omitempty"`
+	// Coverage says of which packages something could be known.
+	Coverage     *Coverage `json:"coverage,omitempty"`
+	IndexerState string    `json:"indexer_state"`
+	Reindexed    bool      `json:"reindexed"`
+	Warnings     []string  `json:"warnings,omitempty"`
 	// Snapshot tells that the manifest was there before, and that a new
 	// subscription asked for what is there.
 	Snapshot bool `json:"snapshot,omitempty"`
@@ -273,6 +276,17 @@ type UpdateHeld struct {
 	Updater string `json:"updater"`
 	Rows    int64  `json:"rows"`
 	Before  int64  `json:"before"`
+}
+
+// UpdateStale is the data of TypeUpdateStale: an updater, or a whole set if
+// Updater is empty, has failed for longer than it may, and what is known from it
+// is out of date. It is announced once, until the updater has run well again.
+type UpdateStale struct {
+	Set          string     `json:"set"`
+	Updater      string     `json:"updater,omitempty"`
+	Reason       string     `json:"reason"`
+	FailingSince time.Time  `json:"failing_since"`
+	LastSuccess  *time.Time `json:"last_success,omitempty"`
 }
 
 // SubscriptionState is the data of the three subscription events. In an event

@@ -3,7 +3,7 @@ package schemas
 // Types are all event types that Tocsin emits.
 var Types = []string{
 	TypeManifestIndexed, TypeManifestIndexFailed, TypeVulnerabilitiesChanged,
-	TypeUpdateCompleted, TypeUpdateFailed, TypeUpdateHeld, TypeManifestsChanged,
+	TypeUpdateCompleted, TypeUpdateFailed, TypeUpdateHeld, TypeUpdateStale, TypeManifestsChanged,
 	TypeSubscriptionFailing, TypeSubscriptionRecovered, TypeSubscriptionDisabled,
 	TypeJobRejected, TypePing,
 }
@@ -16,6 +16,7 @@ var Data = map[string]any{
 	TypeUpdateCompleted:        UpdateCompleted{},
 	TypeUpdateFailed:           UpdateFailed{},
 	TypeUpdateHeld:             UpdateHeld{},
+	TypeUpdateStale:            UpdateStale{},
 	TypeManifestsChanged:       ManifestsChanged{},
 	TypeSubscriptionFailing:    SubscriptionState{},
 	TypeSubscriptionRecovered:  SubscriptionState{},

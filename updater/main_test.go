@@ -30,6 +30,7 @@ type heard struct {
 	wakes  int
 	failed []schemas.UpdateFailed
 	held   []schemas.UpdateHeld
+	stale  []schemas.UpdateStale
 }
 
 func (h *heard) Wake(subject string) {
@@ -57,6 +58,14 @@ func (h *heard) UpdateHeld(_ context.Context, _ pgx.Tx, data schemas.UpdateHeld)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.held = append(h.held, data)
+	return nil
+}
+
+// UpdateStale keeps the data.
+func (h *heard) UpdateStale(_ context.Context, _ pgx.Tx, data schemas.UpdateStale) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stale = append(h.stale, data)
 	return nil
 }
 

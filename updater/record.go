@@ -18,6 +18,7 @@ import (
 type Announcer interface {
 	UpdateFailed(ctx context.Context, tx pgx.Tx, data schemas.UpdateFailed) error
 	UpdateHeld(ctx context.Context, tx pgx.Tx, data schemas.UpdateHeld) error
+	UpdateStale(ctx context.Context, tx pgx.Tx, data schemas.UpdateStale) error
 }
 
 // announceAgain is how long a failure that was announced and goes on is kept
@@ -28,6 +29,9 @@ const announceAgain = 24 * time.Hour
 type record struct {
 	pool      *pgxpool.Pool
 	announcer Announcer
+	// staleAfter is how long an updater may fail before its data are announced
+	// to be stale.
+	staleAfter time.Duration
 }
 
 // claim marks the set as started by the job, and reports whether it is the
@@ -110,11 +114,11 @@ func (r *record) present(ctx context.Context, set string, updaters []string) err
 
 const markGone = `
 UPDATE tocsin.updater_run
-SET result = 'gone', error = '', failures = 0, failing_since = NULL, announced_at = NULL
+SET result = 'gone', error = '', failures = 0, failing_since = NULL, announced_at = NULL, stale_at = NULL
 WHERE set_name = @set AND updater <> '' AND NOT updater = ANY(@updaters::text[])`
 
 // finish records how an updater's run ended, or the set's if updater is empty,
-// and announces a failure that is due.
+// and announces a failure, and that the data are stale, if that is due.
 func (r *record) finish(ctx context.Context, set, updater string, job uuid.UUID, out Outcome) error {
 	return pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		if out.Result == Held {
@@ -122,10 +126,11 @@ func (r *record) finish(ctx context.Context, set, updater string, job uuid.UUID,
 			return r.hold(ctx, tx, set, updater, args, out)
 		}
 		var (
-			f   failing
-			now time.Time
+			f      failing
+			lastOK *time.Time
+			now    time.Time
 		)
-		err := tx.QueryRow(ctx, selectFailing, pgx.NamedArgs{"set": set, "updater": updater, "job": job}).Scan(&f.count, &f.since, &f.announced, &now)
+		err := tx.QueryRow(ctx, selectFailing, pgx.NamedArgs{"set": set, "updater": updater, "job": job}).Scan(&f.count, &f.since, &f.announced, &f.stale, &lastOK, &now)
 		if errors.Is(err, pgx.ErrNoRows) {
 			// Another job has taken over and records the end itself.
 			return nil
@@ -134,9 +139,13 @@ func (r *record) finish(ctx context.Context, set, updater string, job uuid.UUID,
 			return fmt.Errorf("record of %s %s: %w", set, updater, err)
 		}
 		f, announce := f.after(out.Result == Failed, now)
+		stale := f.isStale(lastOK, now, r.staleAfter)
+		if stale {
+			f.stale = &now
+		}
 		args := pgx.NamedArgs{
 			"set": set, "updater": updater, "result": string(out.Result), "error": "", "ref": nil, "rows": out.Rows,
-			"changed": out.FingerprintChanged, "failures": f.count, "since": f.since, "announced": f.announced,
+			"changed": out.FingerprintChanged, "failures": f.count, "since": f.since, "announced": f.announced, "stale": f.stale,
 		}
 		if out.Err != nil {
 			args["error"] = reason(out.Err)
@@ -155,6 +164,12 @@ func (r *record) finish(ctx context.Context, set, updater string, job uuid.UUID,
 		if updater == "" && out.Result == Failed {
 			if _, err := tx.Exec(ctx, giveUpUpdaters, pgx.NamedArgs{"set": set, "job": job, "error": args["error"]}); err != nil {
 				return fmt.Errorf("record that the run of %s was given up: %w", set, err)
+			}
+		}
+		if stale {
+			data := schemas.UpdateStale{Set: set, Updater: updater, Reason: reason(out.Err), FailingSince: f.since.UTC(), LastSuccess: lastOK}
+			if err := r.announcer.UpdateStale(ctx, tx, data); err != nil {
+				return fmt.Errorf("announce that %s %s is stale: %w", set, updater, err)
 			}
 		}
 		if !announce {
@@ -176,14 +191,14 @@ SET result = 'failed', error = @error, finished_at = clock_timestamp(), failures
 WHERE set_name = @set AND updater <> '' AND job_id = @job AND result = 'running'`
 
 	selectFailing = `
-SELECT failures, failing_since, announced_at, clock_timestamp() FROM tocsin.updater_run
+SELECT failures, failing_since, announced_at, stale_at, succeeded_at, clock_timestamp() FROM tocsin.updater_run
 WHERE set_name = @set AND updater = @updater AND job_id = @job
 FOR UPDATE`
 
 	finishUpdater = `
 UPDATE tocsin.updater_run
 SET finished_at = clock_timestamp(), result = @result, error = @error, fingerprint_changed = @changed,
-    failures = @failures, failing_since = @since, announced_at = @announced,
+    failures = @failures, failing_since = @since, announced_at = @announced, stale_at = @stale,
     ref = coalesce(@ref::uuid, ref),
     stored_at = CASE WHEN @ref::uuid IS NULL THEN stored_at ELSE clock_timestamp() END,
     vulnerabilities = CASE WHEN @result = 'failed' THEN vulnerabilities ELSE @rows END,
@@ -204,6 +219,7 @@ type failing struct {
 	count     int
 	since     *time.Time
 	announced *time.Time
+	stale     *time.Time
 }
 
 // after returns the state after one more run, and whether to announce it: the
@@ -221,4 +237,18 @@ func (f failing) after(failed bool, now time.Time) (failing, bool) {
 	}
 	f.announced = &now
 	return f, true
+}
+
+// isStale reports whether it is due to say that the data are stale: an updater
+// goes on failing, and it was longer ago than it may be that it last ran well
+// or, if it never has, that it began to fail.
+func (f failing) isStale(lastOK *time.Time, now time.Time, limit time.Duration) bool {
+	if f.since == nil || f.stale != nil {
+		return false
+	}
+	good := *f.since
+	if lastOK != nil {
+		good = *lastOK
+	}
+	return now.Sub(good) > limit
 }

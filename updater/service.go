@@ -42,6 +42,9 @@ type Config struct {
 	// Concurrency is how many feeds are parsed and stored at a time in this
 	// process; 1 if zero. Each is held in memory meanwhile.
 	Concurrency int
+	// StaleAfter is how long an updater may fail before its data are announced
+	// to be stale; 72 h if zero.
+	StaleAfter time.Duration
 	// SetConcurrency is how many sets run at a time in this process; 4 if zero.
 	SetConcurrency int
 	// Fetches is how many updaters of one set fetch at a time; 4 if zero.
@@ -171,7 +174,7 @@ func New(pool *pgxpool.Pool, deps *Dependencies, cfg Config, opts ...Option) (*S
 	s.metrics = newMetrics(s.registerer)
 	if deps != nil {
 		s.queue, s.intake, s.waker = deps.Queue, deps.Intake, deps.Waker
-		s.record = &record{pool: pool, announcer: deps.Announcer}
+		s.record = &record{pool: pool, announcer: deps.Announcer, staleAfter: cmp.Or(cfg.StaleAfter, 72*time.Hour)}
 		s.database = &database{pool: pool, lock: s.lock}
 	}
 	return s, nil

@@ -61,6 +61,30 @@ type UpdaterStatus struct {
 	Enrichment bool       `json:"enrichment,omitempty"`
 }
 
+const selectFresh = `
+SELECT updater, max(succeeded_at) FROM tocsin.updater_run
+WHERE updater <> '' AND succeeded_at IS NOT NULL
+GROUP BY updater`
+
+// Fresh returns when each updater last found its data up to date, by name.
+func (s *Service) Fresh(ctx context.Context) (map[string]time.Time, error) {
+	rows, err := s.pool.Query(ctx, selectFresh)
+	if err != nil {
+		return nil, fmt.Errorf("last successes of updaters: %w", err)
+	}
+	out := make(map[string]time.Time)
+	var updater string
+	var at time.Time
+	_, err = pgx.ForEachRow(rows, []any{&updater, &at}, func() error {
+		out[updater] = at
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("last successes of updaters: %w", err)
+	}
+	return out, nil
+}
+
 type statusRow struct {
 	SetName            string
 	Updater            string

@@ -5,10 +5,13 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/quay/claircore"
+
 	"tocsin.dev/tocsin/indexer"
 	"tocsin.dev/tocsin/internal/httpapi"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/matcher"
+	"tocsin.dev/tocsin/schemas"
 )
 
 // images answers httpapi.Images with the indexer, and with the matcher for what
@@ -120,15 +123,40 @@ func (s images) describe(ctx context.Context, found ...indexer.Image) ([]v1.Imag
 	if err != nil {
 		return nil, err
 	}
+	coverage, err := s.engine.Coverages(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
 	out := make([]v1.Image, len(found))
 	for i, m := range found {
 		out[i] = toImage(m)
 		if m.IndexedAt != nil && m.State != indexer.StateDeleted {
 			n := counts[m.ID]
 			out[i].Vulnerabilities = &n
+			c, ok := coverage[m.ID]
+			if !ok {
+				if c, err = s.ofNothing(ctx, m.Digest); err != nil {
+					return nil, err
+				}
+			}
+			out[i].Coverage = c.Degraded(m.Warnings).State
 		}
 	}
 	return out, nil
+}
+
+// ofNothing is the coverage of an image without packages, which its
+// distribution decides.
+func (s images) ofNothing(ctx context.Context, digest string) (schemas.Coverage, error) {
+	d, err := claircore.ParseDigest(digest)
+	if err != nil {
+		return schemas.Coverage{}, err
+	}
+	report, ok, err := s.ix.IndexReport(ctx, d)
+	if err != nil || !ok {
+		return schemas.Coverage{}, err
+	}
+	return s.engine.Coverage(ctx, report)
 }
 
 func toImage(m indexer.Image) v1.Image {

@@ -45,6 +45,7 @@ func (s reports) Report(ctx context.Context, ref string) (v1.Report, error) {
 	out := v1.Report{
 		Manifest: schemas.Manifest{Digest: image.Digest, Names: image.Names, Labels: image.Labels},
 		Packages: len(r.Packages), Vulnerabilities: r.Findings(), Warnings: slices.Clone(image.Warnings),
+		Coverage: r.Coverage.Degraded(image.Warnings),
 	}
 	for _, f := range out.Vulnerabilities {
 		out.Counts.Add(schemas.SeverityRank(f.NormalizedSeverity), 1)

@@ -86,13 +86,13 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 	if s.indexer, err = a.newIndexer(ctx, pool, b, queue, keyring, uploads, record, s.announcer); err != nil {
 		return nil, fmt.Errorf("indexer: %w", err)
 	}
-	if s.matcher, err = a.newMatcher(ctx, pool, b, store, s.indexer, s.announcer); err != nil {
-		return nil, err
-	}
-	record.engine = s.matcher
 	if s.updater, err = a.newUpdater(pool, b, queue, s.announcer); err != nil {
 		return nil, fmt.Errorf("updaters: %w", err)
 	}
+	if s.matcher, err = a.newMatcher(ctx, pool, b, store, s); err != nil {
+		return nil, err
+	}
+	record.engine = s.matcher
 	if err = a.newNotifier(s, pool, b); err != nil {
 		return nil, fmt.Errorf("notifier: %w", err)
 	}
@@ -197,7 +197,7 @@ func (a *App) newIndexer(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, qu
 	})
 }
 
-func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, store *postgres.MatcherStore, ix *indexer.Indexer, announcer *notifier.Announcer) (*matcher.Engine, error) {
+func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, store *postgres.MatcherStore, s *services) (*matcher.Engine, error) {
 	c := a.config.Matcher
 	configs := map[string]driver.MatcherConfigUnmarshaler{}
 	for name, decode := range decoders(c.Config) {
@@ -208,9 +208,9 @@ func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, st
 		names = c.Names
 	}
 	return matcher.New(ctx, matcher.Options{
-		Pool: pool, Store: store, Reports: ix, Announcer: announcer, MatcherNames: names, MatcherConfigs: configs,
+		Pool: pool, Store: store, Reports: s.indexer, Announcer: s.announcer, MatcherNames: names, MatcherConfigs: configs,
 		EPSSThreshold: c.EPSSThreshold, Retention: c.Retention, History: a.config.Notifier.Retention.Std() + 48*time.Hour,
-		Wake: b, Logger: a.log.With("role", "matcher"), Registerer: a.registry,
+		Fresh: s.updater.Fresh, Wake: b, Logger: a.log.With("role", "matcher"), Registerer: a.registry,
 	})
 }
 
@@ -224,7 +224,7 @@ func UpdaterConfig(c config.Config) updater.Config {
 	u, l := c.Updaters, c.Updaters.Limits
 	return updater.Config{
 		Sets: u.Sets, Settings: updater.Settings(u.Config), Schedules: u.Schedules, Concurrency: u.Concurrency,
-		SetConcurrency: u.SetConcurrency, Fetches: u.Fetches, AcceptEmpty: u.AcceptEmpty, MaxDrop: u.MaxDrop,
+		SetConcurrency: u.SetConcurrency, StaleAfter: u.StaleAfter.Std(), Fetches: u.Fetches, AcceptEmpty: u.AcceptEmpty, MaxDrop: u.MaxDrop,
 		Limits: updater.Limits{
 			Response: int64(l.Response), Unpacked: int64(l.Unpacked), Entry: int64(l.Entry), Requests: l.Requests, Probes: l.Probes,
 			Stall: l.Stall.Std(), Updater: l.Updater.Std(), Set: l.Set.Std(),

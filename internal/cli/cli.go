@@ -110,7 +110,7 @@ Quick start:
   tocsin subscribe https://example.com/hook --severity high --fixable
   tocsin listen --subscribe                           watch events come in
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 found (report --fail-on), 4 no server answers, 5 token refused.`
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 found or unknown (report --fail-on), 4 no server answers, 5 token refused.`
 
 // Main runs the program with its arguments (without its name) and returns the
 // exit code.

@@ -9,6 +9,7 @@ import (
 
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/internal/terminal"
+	"tocsin.dev/tocsin/schemas"
 )
 
 type imagesCmd struct {
@@ -43,7 +44,7 @@ func (c *imagesListCmd) Run(e *env) error {
 }
 
 func (e *env) images(images []v1.Image) error {
-	t := terminal.NewTable("IMAGE", "PLATFORM", "DIGEST", "STATE", "PACKAGES", "VULNERABILITIES", "INDEXED", "REASON")
+	t := terminal.NewTable("IMAGE", "PLATFORM", "DIGEST", "STATE", "PACKAGES", "COVERAGE", "VULNERABILITIES", "INDEXED", "REASON")
 	for _, i := range images {
 		name, found, packages := strings.Join(i.Names, " "), "", ""
 		if i.Vulnerabilities != nil {
@@ -55,9 +56,20 @@ func (e *env) images(images []v1.Image) error {
 		if name == "" {
 			name = "-"
 		}
-		t.Row(name, i.Platform, terminal.Digest(i.Digest), e.state(i.State), packages, found, e.ago(i.IndexedAt), terminal.Clip(i.Reason, 80))
+		t.Row(name, i.Platform, terminal.Digest(i.Digest), e.state(i.State), packages, e.coverage(i.Coverage), found, e.ago(i.IndexedAt), terminal.Clip(i.Reason, 80))
 	}
 	return e.table(t, "No images. `tocsin index REF` adds one.")
+}
+
+// coverage marks what nothing could be known of.
+func (e *env) coverage(state string) string {
+	switch state {
+	case schemas.CoverageNone:
+		return e.style.Bad(state)
+	case schemas.CoveragePartial:
+		return e.style.Warn(state)
+	}
+	return state
 }
 
 type imagesShowCmd struct {

@@ -115,6 +115,7 @@ type Updaters struct {
 	Concurrency    int               `yaml:"concurrency" doc:"Feeds parsed and stored at a time in this process; each is held in memory."`
 	SetConcurrency int               `yaml:"set_concurrency" doc:"Sets that run at a time in this process."`
 	Fetches        int               `yaml:"fetches" doc:"Updaters of one set that fetch at a time."`
+	StaleAfter     Duration          `yaml:"stale_after" doc:"How long an updater may fail before an event says that its data are stale."`
 	AcceptEmpty    bool              `yaml:"accept_empty" doc:"Believe a feed that has become empty, instead of calling it failed."`
 	MaxDrop        float64           `yaml:"max_drop" doc:"How much of a feed's rows an update may take away, of 1, before it is held back until tocsin updaters accept lets it through; 1 holds nothing back."`
 	Limits         UpdateLimits      `yaml:"limits"`
@@ -219,7 +220,7 @@ func Default() Config {
 			ScanTimeout: Duration(time.Minute), ScanDisk: 8 << 30,
 		},
 		Updaters: Updaters{
-			Concurrency: 1, SetConcurrency: 4, Fetches: 4, MaxDrop: 0.5,
+			Concurrency: 1, SetConcurrency: 4, Fetches: 4, StaleAfter: Duration(72 * time.Hour), MaxDrop: 0.5,
 			Limits: UpdateLimits{
 				Response: 1 << 30, Unpacked: 16 << 30, Entry: 64 << 20, Requests: 50_000, Probes: 1_000, Import: 16 << 30,
 				Stall: Duration(time.Minute), Updater: Duration(time.Hour), Set: Duration(4 * time.Hour),

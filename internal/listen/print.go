@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
@@ -153,6 +154,13 @@ func (p *Printer) event(b *strings.Builder, m Received, e event.Event) {
 			p.title(b, m, p.Style.Bad("update held back"), d.Updater)
 			id()
 			p.line(b, fmt.Sprintf("%d of %d rows are left; `tocsin updaters accept %s` lets it through", d.Rows, d.Before, terminal.Clean(d.Updater)))
+		}
+	case schemas.TypeUpdateStale:
+		var d schemas.UpdateStale
+		if decode(&d) {
+			p.title(b, m, p.Style.Bad("data are stale"), strings.TrimSuffix(d.Set+"/"+d.Updater, "/")+"  failing since "+d.FailingSince.Format(time.DateOnly))
+			id()
+			p.line(b, terminal.Clean(d.Reason))
 		}
 	case schemas.TypeSubscriptionFailing, schemas.TypeSubscriptionRecovered, schemas.TypeSubscriptionDisabled:
 		var d schemas.SubscriptionState

@@ -51,6 +51,7 @@ type Image struct {
 	Reason          string              `json:"reason,omitempty" doc:"Why indexing failed"`
 	Packages        int                 `json:"packages" doc:"Number of packages found"`
 	Vulnerabilities *schemas.BySeverity `json:"vulnerabilities,omitempty" doc:"Findings now, by normalized severity"`
+	Coverage        string              `json:"coverage,omitempty" enum:"full,partial,none" doc:"How much of it some loaded feed has advisories for; none means that nothing could be known"`
 	CreatedAt       time.Time           `json:"created_at"`
 	IndexedAt       *time.Time          `json:"indexed_at,omitempty"`
 }
@@ -73,6 +74,7 @@ type Report struct {
 	Counts          schemas.BySeverity `json:"counts" doc:"Findings by normalized severity"`
 	Fixable         int                `json:"fixable" doc:"Findings that name a fixed version"`
 	Vulnerabilities []schemas.Finding  `json:"vulnerabilities" nullable:"false"`
+	Coverage        schemas.Coverage   `json:"coverage" doc:"Of which packages something could be known"`
 	Warnings        []string           `json:"warnings,omitempty" doc:"What could not be looked at or judged"`
 }
 

@@ -59,8 +59,12 @@ func with(m map[string]any, k string, v any) map[string]any {
 // events are all types, in the order of schemas.Types.
 var events = []event{
 	{schemas.TypeManifestIndexed, "A manifest has been indexed", digest,
-		map[string]any{"severity": "High", "severityrank": 4, "image": manifest.Names[0]},
-		schemas.ManifestIndexed{Manifest: manifest, Packages: 112, Vulnerabilities: schemas.BySeverity{High: 2, Low: 5}, IndexerState: "4f1e0c"}},
+		map[string]any{"severity": "High", "severityrank": 4, "image": manifest.Names[0], "coverage": "partial"},
+		schemas.ManifestIndexed{Manifest: manifest, Packages: 112, Vulnerabilities: schemas.BySeverity{High: 2, Low: 5},
+			Coverage: &schemas.Coverage{State: schemas.CoveragePartial, Ecosystems: []schemas.EcosystemCoverage{
+				{Name: "Debian GNU/Linux 12 (bookworm)", Packages: 110, Covered: 110, Feeds: []schemas.CoveringFeed{{Updater: "debian/updater", Date: moment}}},
+				{Name: "npm", Packages: 2, Feeds: []schemas.CoveringFeed{}, Reason: "no feed that is loaded has advisories for it"},
+			}}, IndexerState: "4f1e0c"}},
 	{schemas.TypeManifestIndexFailed, "Indexing a manifest was given up", digest,
 		map[string]any{"image": manifest.Names[0]},
 		schemas.ManifestIndexFailed{Manifest: manifest, Job: eventID, Reason: "layer 3 is not a tar archive", Attempts: 5}},
@@ -91,6 +95,11 @@ var events = []event{
 	{schemas.TypeUpdateHeld, "A feed has shrunk so far that its update waits to be accepted", "",
 		map[string]any{"updater": "osv/go"},
 		schemas.UpdateHeld{Set: "osv", Updater: "osv/go", Rows: 5, Before: 2745}},
+	{schemas.TypeUpdateStale, "A feed has failed for longer than it may", "",
+		map[string]any{"updater": "osv/go"},
+		schemas.UpdateStale{
+			Set: "osv", Updater: "osv/go", Reason: "GET https://osv.example/Go/all.zip: 404 Not Found", FailingSince: moment, LastSuccess: &moment,
+		}},
 	{schemas.TypeManifestsChanged, "A digest of all the manifests that an update touched", "",
 		ofUpdate,
 		schemas.ManifestsChanged{
