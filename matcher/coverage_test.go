@@ -47,7 +47,7 @@ func TestCoverage(t *testing.T) {
 	bullseye := &claircore.Distribution{
 		DID: "debian", Name: "Debian GNU/Linux", Version: "11 (bullseye)", VersionID: "11", VersionCodeName: "bullseye", PrettyName: "Debian GNU/Linux 11 (bullseye)",
 	}
-	wolfi := &claircore.Distribution{DID: "wolfi", Name: "Wolfi", VersionID: "20230201"}
+	fedora := &claircore.Distribution{DID: "fedora", Name: "Fedora Linux", VersionID: "40"}
 	rhel := &claircore.Distribution{DID: "rhel", Name: "Red Hat Enterprise Linux Server", VersionID: "9", PrettyName: "Red Hat Enterprise Linux Server 9"}
 	own := gomod("example.com/app", [3]int32{})
 	own.pkg.Version, own.pkg.NormalizedVersion = "(devel)", claircore.Version{Kind: claircore.UnmatchableKind}
@@ -56,7 +56,7 @@ func TestCoverage(t *testing.T) {
 		"go":       {gomod("golang.org/x/net", [3]int32{0, 16, 0}), own},
 		"both":     {deb("libssl3", "3.0", "openssl"), gomod("golang.org/x/net", [3]int32{0, 16, 0})},
 		"bullseye": {inDistribution(deb("libssl3", "1.1", "openssl"), bullseye)},
-		"wolfi":    {inDistribution(item{pkg: &claircore.Package{Name: "openssl", Version: "3.1-r0", Kind: types.BinaryPackage}}, wolfi)},
+		"fedora":   {inDistribution(item{pkg: &claircore.Package{Name: "openssl", Version: "3.1-r0", Kind: types.BinaryPackage}}, fedora)},
 		"rhel":     {inDistribution(item{pkg: &claircore.Package{Name: "openssl", Version: "3.0-1.el9", Kind: types.BinaryPackage}}, rhel)},
 		"nothing":  {},
 	}
@@ -92,14 +92,14 @@ func TestCoverage(t *testing.T) {
 		"deb": "none; Debian GNU/Linux 12 (bookworm) 0/2 " + none, "go": "none; go 0/1 " + none,
 		"both":     "none; Debian GNU/Linux 12 (bookworm) 0/1 " + none + "; go 0/1 " + none,
 		"bullseye": "none; Debian GNU/Linux 11 (bullseye) 0/1 " + none,
-		"wolfi":    "none; Wolfi 20230201 0/1 " + other, "rhel": "none; Red Hat Enterprise Linux Server 9 0/1 (the image not)", "nothing": "full",
+		"fedora":   "none; Fedora Linux 40 0/1 " + other, "rhel": "none; Red Hat Enterprise Linux Server 9 0/1 (the image not)", "nothing": "full",
 	})
 	w.update("debian/updater", debVuln("CVE-1", "curl", "8"))
 	with := map[string]string{
 		"deb": "full; Debian GNU/Linux 12 (bookworm) 2/2 by debian/updater", "go": "none; go 0/1 " + none,
 		"both":     "partial; Debian GNU/Linux 12 (bookworm) 1/1 by debian/updater; go 0/1 " + none,
 		"bullseye": "none; Debian GNU/Linux 11 (bullseye) 0/1 " + none,
-		"wolfi":    "none; Wolfi 20230201 0/1 " + other, "rhel": "none; Red Hat Enterprise Linux Server 9 0/1 (the image not)", "nothing": "full",
+		"fedora":   "none; Fedora Linux 40 0/1 " + other, "rhel": "none; Red Hat Enterprise Linux Server 9 0/1 (the image not)", "nothing": "full",
 	}
 	check("Debian's feed", with)
 	w.update("osv/go", goVuln("GO-1", "example.com/other", [3]int32{1, 0, 0}))
@@ -123,7 +123,7 @@ func TestCoverage(t *testing.T) {
 		}
 		last[ev.Data.Manifest.Names[0]] = ev.Data.Coverage.State
 	}
-	if fmt.Sprint(last) != "map[both:none bullseye:none deb:none go:none nothing:full rhel:none wolfi:none]" {
+	if fmt.Sprint(last) != "map[both:none bullseye:none deb:none fedora:none go:none nothing:full rhel:none]" {
 		t.Errorf("the first indexed events say %v", last)
 	}
 	bare := report("chiselled")

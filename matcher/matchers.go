@@ -32,6 +32,9 @@ type matcherSet struct {
 // claircore leaves out of its registry, and those of the options.
 func newMatcherSet(ctx context.Context, o Options) (*matcherSet, error) {
 	extra := slices.Clone(o.Matchers)
+	if o.MatcherNames == nil || slices.Contains(o.MatcherNames, (linux{}).Name()) {
+		extra = append(extra, linux{})
+	}
 	wanted := o.MatcherNames == nil || slices.Contains(o.MatcherNames, (*nodejs.Matcher)(nil).Name())
 	if wanted && !slices.ContainsFunc(extra, func(m driver.Matcher) bool { return m.Name() == (*nodejs.Matcher)(nil).Name() }) {
 		extra = append(extra, &nodejs.Matcher{})

@@ -363,7 +363,7 @@ func TestVanished(t *testing.T) {
 	}
 	b.want("osv/npm", Gone, 2)
 	b.want("osv/go", Unchanged, 2)
-	m.put("/ecosystems.txt", []byte("AlmaLinux\n"))
+	m.put("/ecosystems.txt", []byte("Android\n"))
 	if err := b.run("osv"); err == nil || !strings.Contains(err.Error(), "offers none") {
 		t.Errorf("a server without a usable ecosystem gives %v", err)
 	}

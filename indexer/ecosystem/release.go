@@ -42,7 +42,7 @@ var _ indexer.DistributionScanner = Release{}
 func (Release) Name() string { return "tocsin-release" }
 
 // Version implements [indexer.VersionedScanner].
-func (Release) Version() string { return "1" }
+func (Release) Version() string { return "2" }
 
 // Kind implements [indexer.VersionedScanner].
 func (Release) Kind() string { return "distribution" }
@@ -97,6 +97,16 @@ func distributionOf(ctx context.Context, files map[string][]byte) (*claircore.Di
 		return alpine(release), nil
 	case id == "ubuntu":
 		return ubuntu(release["VERSION_ID"], release["VERSION_CODENAME"], release), nil
+	case id == "rocky", id == "almalinux":
+		return ofOSV(release, leadingNumber.FindString(release["VERSION_ID"])), nil
+	case id == "wolfi", id == "chainguard":
+		return ofOSV(release, ""), nil
+	case id == "openEuler":
+		v := release["VERSION_ID"]
+		if m := inParentheses.FindStringSubmatch(release["VERSION"]); m != nil {
+			v += "-" + m[1]
+		}
+		return ofOSV(release, v), nil
 	case id == "":
 		if d := older(files); d != nil {
 			return d, nil
@@ -123,7 +133,7 @@ func parseLoosely(b []byte) map[string]string {
 var (
 	leadingNumber  = regexp.MustCompile(`^\d+`)
 	leadingNumbers = regexp.MustCompile(`^\d+\.\d+`)
-	inParentheses  = regexp.MustCompile(`\(([\w ]+)\)\s*$`)
+	inParentheses  = regexp.MustCompile(`\(([\w -]+)\)\s*$`)
 	alpineIssue    = regexp.MustCompile(`Alpine Linux (\d+\.\d+)(\S* \(edge\))?`)
 )
 
@@ -177,6 +187,19 @@ func ubuntu(number, name string, r map[string]string) *claircore.Distribution {
 		Name: "Ubuntu", DID: "ubuntu", VersionID: number, VersionCodeName: name, PrettyName: "Ubuntu " + number,
 		Version: fmt.Sprintf("%s (%s)", number, strings.ToUpper(name[:1])+name[1:]),
 	}
+}
+
+// titles are what distributions are called whose advisories come from OSV.
+var titles = map[string]string{
+	"almalinux": "AlmaLinux", "chainguard": "Chainguard", "openEuler": "openEuler", "rocky": "Rocky Linux", "wolfi": "Wolfi",
+}
+
+// ofOSV is a distribution as OSV's advisories have it: by its release, or
+// without one.
+func ofOSV(r map[string]string, release string) *claircore.Distribution {
+	title := titles[r["ID"]]
+	release = text(release)
+	return &claircore.Distribution{DID: r["ID"], Name: title, VersionID: release, PrettyName: strings.TrimSpace(title + " " + release)}
 }
 
 // older reads what a system without os-release says of itself.

@@ -130,7 +130,15 @@ func TestRelease(t *testing.T) {
 		},
 		"Rocky": {
 			[]layerFiles{{osRelease("NAME=\"Rocky Linux\"\nID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\nVERSION_ID=\"9.3\"\nREDHAT_SUPPORT_PRODUCT=\"Rocky Linux\"\n")}},
-			claircore.Distribution{DID: "rocky", Name: "Rocky Linux", VersionID: "9.3"},
+			claircore.Distribution{DID: "rocky", Name: "Rocky Linux", VersionID: "9", PrettyName: "Rocky Linux 9"},
+		},
+		"Wolfi": {
+			[]layerFiles{{osRelease("ID=wolfi\nNAME=\"Wolfi\"\nPRETTY_NAME=\"Wolfi\"\nVERSION_ID=\"20230201\"\n")}},
+			claircore.Distribution{DID: "wolfi", Name: "Wolfi", PrettyName: "Wolfi"},
+		},
+		"openEuler": {
+			[]layerFiles{{osRelease("NAME=\"openEuler\"\nVERSION=\"22.03 (LTS-SP3)\"\nID=\"openEuler\"\nVERSION_ID=\"22.03\"\n")}},
+			claircore.Distribution{DID: "openEuler", Name: "openEuler", VersionID: "22.03-LTS-SP3", PrettyName: "openEuler 22.03-LTS-SP3"},
 		},
 	} {
 		_, r := indexed(t, append(slices.Clone(c.layers), layerFiles{status}))

@@ -18,6 +18,7 @@ type advisory struct {
 	Published  time.Time  `json:"published"`
 	Withdrawn  time.Time  `json:"withdrawn"`
 	Aliases    []string   `json:"aliases"`
+	Upstream   []string   `json:"upstream"` // what a distribution's advisory is about
 	Summary    string     `json:"summary"`
 	Details    string     `json:"details"`
 	Severity   []severity `json:"severity"`

@@ -1,6 +1,7 @@
 // Package osv reads OSV's advisories for the ecosystems whose packages claircore
 // finds in images: Go, npm, PyPI, Maven and RubyGems. Fetching, and the other
-// ecosystems, stay claircore's.
+// ecosystems, stay claircore's; but for distributions that claircore leaves out,
+// AlmaLinux, Chainguard, openEuler, Rocky Linux and Wolfi, which are read here.
 //
 // It differs from claircore's parser in this:
 //
@@ -32,8 +33,12 @@ import (
 )
 
 // Factory makes claircore's updaters, with this package's parser where there is
-// one for the ecosystem.
-type Factory struct{ inner upstream.Factory }
+// one for the ecosystem, and this package's own for distributions that claircore
+// leaves out.
+type Factory struct {
+	inner  upstream.Factory
+	bucket bucket
+}
 
 var (
 	_ driver.UpdaterSetFactory = (*Factory)(nil)
@@ -42,7 +47,10 @@ var (
 
 // Configure implements [driver.Configurable].
 func (f *Factory) Configure(ctx context.Context, c driver.ConfigUnmarshaler, client *http.Client) error {
-	return f.inner.Configure(ctx, c, client)
+	if err := f.bucket.configure(c, client, upstream.DefaultURL); err != nil {
+		return err
+	}
+	return f.inner.Configure(ctx, c, f.bucket.overhearing(client))
 }
 
 // UpdaterSet implements [driver.UpdaterSetFactory].
@@ -52,7 +60,16 @@ func (f *Factory) UpdaterSet(ctx context.Context) (driver.UpdaterSet, error) {
 		return theirs, err
 	}
 	set := driver.NewUpdaterSet()
+	own := f.bucket.distributions()
+	for _, u := range own {
+		if err := set.Add(u); err != nil {
+			return set, err
+		}
+	}
 	for _, u := range theirs.Updaters() {
+		if slices.ContainsFunc(own, func(o driver.Updater) bool { return o.Name() == u.Name() }) {
+			continue
+		}
 		if eco := ecosystemOf(u.Name()); eco != nil {
 			u = &feed{Updater: u, ecosystem: eco}
 		}
