@@ -12,6 +12,7 @@ import (
 
 	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/notifier/eventlog"
+	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -100,7 +101,7 @@ func (a *Announcer) SubscriptionDisabled(ctx context.Context, tx pgx.Tx, s schem
 	if err != nil {
 		return fmt.Errorf("notifier: disable subscription %q: %w", s.Subscription, err)
 	}
-	if disabled, err := a.Subscriptions.Disable(ctx, tx, id, s.Reason); err != nil || !disabled {
+	if disabled, err := subscription.Disable(ctx, tx, id, s.Reason); err != nil || !disabled {
 		return err
 	}
 	return a.announceState(ctx, tx, schemas.TypeSubscriptionDisabled, s)
@@ -121,7 +122,7 @@ func (a *Announcer) announceState(ctx context.Context, tx pgx.Tx, typ string, s 
 	if err != nil {
 		return err
 	}
-	owner, err := a.Subscriptions.Owner(ctx, tx, id)
+	owner, err := subscription.Owner(ctx, tx, id)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ WHERE id = @id AND state <> 'disabled' AND deleted_at IS NULL`
 
 // Disable disables a subscription in tx, and reports whether it did: one that
 // is disabled or deleted already is left alone.
-func (st *Store) Disable(ctx context.Context, tx pgx.Tx, id uuid.UUID, reason string) (bool, error) {
+func Disable(ctx context.Context, tx pgx.Tx, id uuid.UUID, reason string) (bool, error) {
 	tag, err := tx.Exec(ctx, disableSubscription, pgx.NamedArgs{"id": id, "reason": reason})
 	if err != nil {
 		return false, fmt.Errorf("notifier: disable subscription %s: %w", id, err)
@@ -64,7 +64,7 @@ const ownerOf = `SELECT owner FROM tocsin.subscription WHERE id = @id`
 
 // Owner is a subscription's owner, as db sees it; "" if it has none or does not
 // exist.
-func (st *Store) Owner(ctx context.Context, db querier, id uuid.UUID) (owner string, err error) {
+func Owner(ctx context.Context, db querier, id uuid.UUID) (owner string, err error) {
 	err = db.QueryRow(ctx, ownerOf, pgx.NamedArgs{"id": id}).Scan(&owner)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return "", fmt.Errorf("notifier: read the owner of subscription %s: %w", id, err)
