@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,19 +15,24 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tocsin.dev/tocsin/indexer"
 	"tocsin.dev/tocsin/internal/access"
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/config"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/internal/postgres"
+	"tocsin.dev/tocsin/internal/secrets"
 	"tocsin.dev/tocsin/internal/telemetry"
+	"tocsin.dev/tocsin/internal/text"
+	"tocsin.dev/tocsin/updater"
 )
 
 // RunFile is the name, under the data directory, of the file that says where a
 // running server is.
 const RunFile = "run.json"
 
-// Addresses are where a running server listens.
+// Addresses are where a running server listens. That of the embedded NATS server
+// holds the login for clients.
 type Addresses struct {
 	PID           int    `json:"pid"`
 	API           string `json:"api"`
@@ -145,8 +151,8 @@ func (a *App) start(ctx context.Context, life *lifecycle) error {
 	if err := a.writeRunFile(); err != nil {
 		return err
 	}
-	a.log.Info("ready", "api", a.addr.API, "introspection", a.addr.Introspection, "nats", a.addr.NATS, "roles", a.roles())
-	a.notice("API on http://" + a.addr.API + ", NATS on " + a.addr.NATS + ", metrics and health on http://" + a.addr.Introspection)
+	a.log.Info("ready", "api", a.addr.API, "introspection", a.addr.Introspection, "nats", text.RedactURL(a.addr.NATS), "roles", a.roles())
+	a.notice("API on http://" + a.addr.API + ", NATS on " + text.RedactURL(a.addr.NATS) + ", metrics and health on http://" + a.addr.Introspection)
 	return nil
 }
 
@@ -233,6 +239,7 @@ func (a *App) bus(ctx context.Context, life *lifecycle) (*bus.Bus, error) {
 	o := bus.Options{
 		Name: "tocsin", CredentialsFile: n.CredentialsFile, CAFile: n.CAFile, CertFile: n.CertFile, KeyFile: n.KeyFile, Logger: a.log,
 		Streams: bus.StreamOptions{
+			JobKinds: []string{indexer.JobKind, updater.Kind},
 			Replicas: n.Replicas, IntakeMaxBytes: int64(n.IntakeMaxBytes), EventsMaxBytes: int64(n.EventsMaxBytes), EventsMaxAge: n.EventsMaxAge.Std(),
 		},
 	}
@@ -242,12 +249,23 @@ func (a *App) bus(ctx context.Context, life *lifecycle) (*bus.Bus, error) {
 		a.addr.NATS = n.URL.String()
 		b, err = bus.Connect(ctx, url, o)
 	} else {
+		user, password := n.User, n.Password.Reveal()
+		if user == "" {
+			user = natsUser
+			if password, err = secrets.Password(filepath.Join(a.config.DataDir, natsPasswordFile)); err != nil {
+				return nil, err
+			}
+		}
 		server := bus.Embedded(bus.ServerOptions{
-			Dir: filepath.Join(a.config.DataDir, "nats"), Listen: n.Listen, User: n.User, Password: n.Password.Reveal(),
+			Dir: filepath.Join(a.config.DataDir, "nats"), Listen: n.Listen, User: user, Password: password,
 			MaxStore: int64(n.MaxStore), Logger: a.log,
 		})
 		life.start("nats", server.Run)
-		if a.addr.NATS, err = server.URL(ctx); err != nil {
+		at, err := server.URL(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if a.addr.NATS, err = withLogin(at, user, password); err != nil {
 			return nil, err
 		}
 		b, err = server.Connect(ctx, o)
@@ -263,15 +281,32 @@ func (a *App) bus(ctx context.Context, life *lifecycle) (*bus.Bus, error) {
 	return b, nil
 }
 
-// writeRunFile says where this server is, for scripts and for the command line
-// on the same machine.
+// The login of the embedded NATS server's clients unless the configuration has one:
+// this user, and a password made once, in this file under the data directory.
+const (
+	natsUser         = "tocsin"
+	natsPasswordFile = "nats.password"
+)
+
+// withLogin puts a login into a URL.
+func withLogin(text, user, password string) (string, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "", fmt.Errorf("address of the embedded NATS server: %w", err)
+	}
+	u.User = url.UserPassword(user, password)
+	return u.String(), nil
+}
+
+// writeRunFile says where this server is, for scripts and for the command line of
+// the same user: it holds the login of the NATS server.
 func (a *App) writeRunFile() error {
 	b, err := json.Marshal(a.addr)
 	if err != nil {
 		return err
 	}
 	path := filepath.Join(a.config.DataDir, RunFile)
-	if err := os.WriteFile(path+".new", append(b, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
 		return fmt.Errorf("run file: %w", err)
 	}
 	return os.Rename(path+".new", path)

@@ -340,6 +340,107 @@ func TestConnectErrors(t *testing.T) {
 	}
 }
 
+// A client of the embedded server hands in work and reads events, and neither
+// reads nor changes anything else.
+func TestClientsOfTheEmbeddedServer(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	srv := bus.Embedded(bus.ServerOptions{Dir: t.TempDir(), Listen: "127.0.0.1:0", User: "u", Password: "p"})
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	own, err := srv.Connect(ctx, bus.Options{Streams: bus.StreamOptions{JobKinds: []string{"known"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		own.Close()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	url, err := srv.URL(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan error, 16)
+	nc, err := nats.Connect(url, nats.UserInfo("u", "p"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, subject := range []string{bus.SubjectManifests, bus.SubjectUpdates} {
+		if ack, err := js.Publish(ctx, subject, []byte("{}")); err != nil || ack.Stream != bus.StreamIntake {
+			t.Errorf("publish on %s: %+v, %v", subject, ack, err)
+		}
+	}
+	events, err := nc.SubscribeSync(bus.SubjectEvents + ">")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := own.Publish(ctx, bus.SubjectEvents+"x", "1", []byte("event")); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := events.NextMsg(5 * time.Second); err != nil || string(m.Data) != "event" {
+		t.Errorf("event: %v, %v", m, err)
+	}
+
+	violation := func(what string) {
+		t.Helper()
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-refused:
+			if !errors.Is(err, nats.ErrPermissionViolation) {
+				t.Errorf("%s: %v", what, err)
+			}
+		case <-time.After(2 * time.Second):
+			t.Errorf("%s is allowed", what)
+		}
+	}
+	for _, subject := range []string{
+		bus.SubjectJobs + "known", bus.SubjectEvents + "forged", bus.WakeJobs, "$JS.API.STREAM.PURGE." + bus.StreamJobs,
+		"$JS.API.STREAM.MSG.GET." + bus.StreamJobs, "$JS.API.CONSUMER.CREATE." + bus.StreamJobs + ".x", "_TOCSIN_INBOX.x",
+	} {
+		if err := nc.Publish(subject, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		violation("publish on " + subject)
+	}
+	for _, subject := range []string{">", "tocsin.>", bus.SubjectJobs + ">", bus.SubjectManifests, "$JS.>", "_TOCSIN_INBOX.>"} {
+		if _, err := nc.SubscribeSync(subject); err != nil {
+			t.Fatal(err)
+		}
+		violation("subscribe to " + subject)
+	}
+
+	// Tocsin itself hands over jobs, of the kinds that somebody runs alone.
+	if err := own.Publish(ctx, bus.SubjectJobs+"known", "1", []byte("x")); err != nil {
+		t.Error(err)
+	}
+	short, stop := context.WithTimeout(ctx, 3*time.Second)
+	defer stop()
+	if err := own.Publish(short, bus.SubjectJobs+"unknown", "2", []byte("x")); err == nil {
+		t.Error("a job of a kind that nobody runs was stored")
+	}
+}
+
+// A server without login is for this machine alone.
+func TestOpenServersAreRefused(t *testing.T) {
+	t.Parallel()
+	if err := bus.Embedded(bus.ServerOptions{Dir: t.TempDir(), Listen: "0.0.0.0:0"}).Run(t.Context()); !errors.Is(err, bus.ErrOpen) {
+		t.Errorf("on every address without login: %v", err)
+	}
+}
+
 // The settings that durability rests on.
 func TestStreams(t *testing.T) {
 	t.Parallel()

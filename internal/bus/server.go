@@ -2,10 +2,12 @@ package bus
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -32,9 +34,12 @@ type ServerOptions struct {
 	// Dir holds the streams. It is created if it does not exist.
 	Dir string
 	// Listen is the host:port for clients outside this process; 127.0.0.1:4222
-	// if empty. Port 0 takes a free one. Anyone who can reach it may publish, so
-	// beyond loopback set User and Password.
-	Listen         string
+	// if empty. Port 0 takes a free one.
+	Listen string
+	// User and Password are the login of clients outside this process, who may
+	// publish to [SubjectManifests] and [SubjectUpdates] and subscribe to
+	// [SubjectEvents] and below, nothing else. Without them, which is possible on
+	// loopback alone, everybody may do everything.
 	User, Password string
 	// MaxStore bounds the streams on disk, in bytes; 8 GiB if zero.
 	MaxStore int64
@@ -52,7 +57,11 @@ type Server struct {
 	once  sync.Once
 	srv   *server.Server
 	err   error
+	own   server.User // the login of this process
 }
+
+// ErrOpen means that a server without login would be open to a network.
+var ErrOpen = errors.New("embedded NATS: an address beyond loopback needs a login (set nats.user and nats.password)")
 
 // Embedded returns a server that starts when it is run.
 func Embedded(o ServerOptions) *Server {
@@ -66,7 +75,10 @@ func Embedded(o ServerOptions) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{opts: o, log: log, ready: make(chan struct{}), ended: make(chan struct{})}
+	return &Server{
+		opts: o, log: log, ready: make(chan struct{}), ended: make(chan struct{}),
+		own: server.User{Username: "tocsin-" + rand.Text(), Password: rand.Text()},
+	}
 }
 
 // Run starts the server and blocks until ctx ends; then it shuts it down and
@@ -145,13 +157,21 @@ func (s *Server) serverOptions() (*server.Options, error) {
 	} else if err := l.Close(); err != nil {
 		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
+	var users []*server.User
+	if s.opts.User != "" {
+		users = []*server.User{&s.own, {Username: s.opts.User, Password: s.opts.Password, Permissions: clientPermissions()}}
+	} else if !loopback(host) {
+		return nil, fmt.Errorf("%w: %s", ErrOpen, s.opts.Listen)
+	}
 	return &server.Options{
 		ServerName:         "tocsin",
 		Host:               host,
 		Port:               port,
-		Username:           s.opts.User,
-		Password:           s.opts.Password,
+		Users:              users,
 		MaxPayload:         MaxPayload,
+		MaxConn:            maxConnections,
+		MaxSubs:            maxSubscriptions,
+		MaxPending:         maxPending,
 		JetStream:          true,
 		JetStreamMaxStore:  s.opts.MaxStore,
 		JetStreamMaxMemory: 64 << 20,
@@ -159,6 +179,34 @@ func (s *Server) serverOptions() (*server.Options, error) {
 		SyncAlways:         true,
 		NoSigs:             true,
 	}, nil
+}
+
+// Bounds on clients of the embedded server.
+const (
+	maxConnections   = 1024
+	maxSubscriptions = 1000    // of one connection
+	maxPending       = 8 << 20 // bytes that wait for one connection to read them
+)
+
+// ownInbox is where this process hears answers: no client may subscribe to it,
+// since answers of the server hold jobs and events.
+const ownInbox = "_TOCSIN_INBOX"
+
+// clientPermissions are what a client outside this process may do: hand in work,
+// hear whether it was taken, and read events as they come.
+func clientPermissions() *server.Permissions {
+	return &server.Permissions{
+		Publish:   &server.SubjectPermission{Allow: []string{SubjectManifests, SubjectUpdates}},
+		Subscribe: &server.SubjectPermission{Allow: []string{SubjectEvents + ">", "_INBOX.>"}},
+	}
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
 }
 
 // URL waits until the server accepts connections and returns its address for
@@ -176,7 +224,11 @@ func (s *Server) Connect(ctx context.Context, o Options) (*Bus, error) {
 	if err := s.wait(ctx); err != nil {
 		return nil, err
 	}
-	return connect(ctx, s.srv.ClientURL(), o, nats.InProcessServer(s.srv), nats.UserInfo(s.opts.User, s.opts.Password))
+	extra := []nats.Option{nats.InProcessServer(s.srv)}
+	if s.opts.User != "" {
+		extra = append(extra, nats.UserInfo(s.own.Username, s.own.Password), nats.CustomInboxPrefix(ownInbox))
+	}
+	return connect(ctx, s.srv.ClientURL(), o, extra...)
 }
 
 func (s *Server) wait(ctx context.Context) error {

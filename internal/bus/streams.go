@@ -47,6 +47,9 @@ type StreamOptions struct {
 	// IntakeMaxBytes bounds what waits to be recorded, 1 GiB if zero. A full
 	// intake refuses what is published to it.
 	IntakeMaxBytes int64
+	// JobKinds are the kinds of jobs that have messages; with none, any may. What
+	// is published for another kind is refused, since nobody would consume it.
+	JobKinds []string
 	// JobsMaxBytes bounds the messages of waiting jobs, 256 MiB if zero. Beyond
 	// it, jobs wait in the database alone until there is room.
 	JobsMaxBytes int64
@@ -76,7 +79,18 @@ func (o StreamOptions) withDefaults() StreamOptions {
 	return o
 }
 
+// intakeMessages bounds what waits to be recorded beside its bytes, so that small
+// messages do not make for millions.
+const intakeMessages = 200_000
+
 func (o StreamOptions) configs() []jetstream.StreamConfig {
+	jobs := []string{SubjectJobs + ">"}
+	if len(o.JobKinds) > 0 {
+		jobs = make([]string, len(o.JobKinds))
+		for i, k := range o.JobKinds {
+			jobs[i] = SubjectJobs + k
+		}
+	}
 	return []jetstream.StreamConfig{{
 		Name:        StreamIntake,
 		Description: "what others ask of Tocsin, until it has written it down",
@@ -84,12 +98,14 @@ func (o StreamOptions) configs() []jetstream.StreamConfig {
 		Retention:   jetstream.WorkQueuePolicy,
 		Discard:     jetstream.DiscardNew,
 		MaxBytes:    o.IntakeMaxBytes,
+		MaxMsgs:     intakeMessages,
+		MaxMsgSize:  MaxPayload,
 		Duplicates:  duplicateWindow,
 		Replicas:    o.Replicas,
 	}, {
 		Name:        StreamJobs,
 		Description: "jobs on their way to a runner; the table of jobs is the truth",
-		Subjects:    []string{SubjectJobs + ">"},
+		Subjects:    jobs,
 		Retention:   jetstream.WorkQueuePolicy,
 		Discard:     jetstream.DiscardNew,
 		MaxBytes:    o.JobsMaxBytes,

@@ -53,9 +53,9 @@ type Database struct {
 // NATS says where NATS is, or how the embedded server runs.
 type NATS struct {
 	URL             URL      `yaml:"url" doc:"NATS servers, separated by commas. Without one, a server with JetStream runs inside, its store in the data directory."`
-	Listen          string   `yaml:"listen" doc:"Address of the embedded server for others to publish to. Whoever can reach it may, unless user and password are set."`
-	User            string   `yaml:"user" doc:"User of the embedded server."`
-	Password        Secret   `yaml:"password" doc:"Password of the embedded server."`
+	Listen          string   `yaml:"listen" doc:"Address of the embedded server for others to publish to."`
+	User            string   `yaml:"user" doc:"User of the embedded server for others, who may publish manifests and update requests and subscribe to events. Without one it is tocsin, with a password that is made once, in the file nats.password in the data directory."`
+	Password        Secret   `yaml:"password" doc:"Password of that user."`
 	MaxStore        Size     `yaml:"max_store" doc:"Most bytes of the embedded server's streams."`
 	CredentialsFile string   `yaml:"credentials_file" doc:"NATS credentials file for an external server."`
 	CAFile          string   `yaml:"ca_file" doc:"Certificate authorities to trust for an external server."`

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"tocsin.dev/tocsin/internal/text"
 )
 
 // stopTime is how long the server may take to end.
@@ -38,7 +40,7 @@ type server struct {
 func (d *demo) startServer(ctx context.Context) error {
 	data := filepath.Join(d.dir, "data")
 	config := filepath.Join(d.dir, "tocsin.yaml")
-	text := fmt.Sprintf(`# The demo's configuration: free ports, our own feed, and targets on loopback.
+	settings := fmt.Sprintf(`# The demo's configuration: free ports, our own feed, and targets on loopback.
 listen: 127.0.0.1:0
 introspection: 127.0.0.1:0
 data_dir: %s
@@ -50,7 +52,7 @@ updaters:
 indexer: {allow_networks: [127.0.0.0/8]}
 delivery: {allow_networks: [127.0.0.0/8]}
 `, data, d.feed.mirrorURL)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(settings), 0o600); err != nil {
 		return err
 	}
 	s := &server{data: data, log: &lastLines{}, ended: make(chan struct{})}
@@ -70,7 +72,7 @@ delivery: {allow_networks: [127.0.0.0/8]}
 		return err
 	}
 	d.api = &api{base: "http://" + s.API + "/api/v1", token: s.token}
-	d.detail("API %s, metrics and health %s, NATS %s", s.API, s.Introspection, s.NATS)
+	d.detail("API %s, metrics and health %s, NATS %s", s.API, s.Introspection, text.RedactURL(s.NATS))
 	return nil
 }
 

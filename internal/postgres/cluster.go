@@ -341,11 +341,13 @@ func (c *Cluster) stop(p *process) error {
 
 func (c *Cluster) connURL(database string) string {
 	u := url.URL{
-		Scheme:   "postgres",
-		User:     url.UserPassword(clusterUser, c.password),
-		Host:     net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)),
-		Path:     "/" + database,
-		RawQuery: "sslmode=disable",
+		Scheme: "postgres",
+		User:   url.UserPassword(clusterUser, c.password),
+		Host:   net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)),
+		Path:   "/" + database,
+		// Whoever takes the port while the server is down must not be told the
+		// password: only the exchange that does not show it will do.
+		RawQuery: "sslmode=disable&require_auth=scram-sha-256",
 	}
 	return u.String()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -336,5 +337,55 @@ func TestClusterDoesNotStart(t *testing.T) {
 	err := c.Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), `invalid value for parameter "shared_buffers"`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Whoever listens on the cluster's port while it is down is not told the
+// password: a server that asks for it in clear is refused.
+func TestPasswordIsNotGivenAway(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(postgrestest.TempDir(t), "postgres")
+	_, url, stop := running(t, dir, nil)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	heard := make(chan []byte, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		// Its start-up message, answered by a demand for the password in clear.
+		b := make([]byte, 4096)
+		if _, err := c.Read(b); err != nil {
+			return
+		}
+		if _, err := c.Write([]byte{'R', 0, 0, 0, 8, 0, 0, 0, 3}); err != nil {
+			return
+		}
+		n, _ := c.Read(b) // the client hanging up is what is wanted
+		heard <- b[:n]
+	}()
+	if conn, err := pgx.ConnectConfig(t.Context(), config); err == nil {
+		conn.Close(t.Context())
+		t.Error("connected to an impostor")
+	}
+	select {
+	case b := <-heard:
+		if strings.Contains(string(b), config.Password) {
+			t.Error("the impostor was told the password")
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody came")
 	}
 }

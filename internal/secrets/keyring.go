@@ -104,7 +104,9 @@ func Parse(text string) (*Keyring, error) {
 func File(path string) (*Keyring, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		text, err = create(path)
+		key := make([]byte, KeySize)
+		_, _ = rand.Read(key) // never fails
+		text, err = create(path, base64.StdEncoding.EncodeToString(key)+"\n")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("secrets: key file: %w", err)
@@ -116,12 +118,26 @@ func File(path string) (*Keyring, error) {
 	return k, nil
 }
 
-// create writes a new key file, whole or not at all, and returns its content;
-// of several processes at once one wins.
-func create(path string) ([]byte, error) {
-	key := make([]byte, KeySize)
-	_, _ = rand.Read(key) // never fails
-	text := base64.StdEncoding.EncodeToString(key) + "\n"
+// Password returns the password that a file holds, and makes the file with a new
+// one of 128 random bits, readable by its owner alone, if there is none.
+func Password(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = create(path, rand.Text()+"\n")
+	}
+	if err != nil {
+		return "", fmt.Errorf("secrets: password file: %w", err)
+	}
+	password := strings.TrimSpace(string(text))
+	if password == "" {
+		return "", fmt.Errorf("secrets: password file %s is empty; remove it to have a new password made", path)
+	}
+	return password, nil
+}
+
+// create writes a new file, whole or not at all, and returns its content; of
+// several processes at once one wins.
+func create(path, text string) ([]byte, error) {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".key-*")
 	if err != nil {
 		return nil, err

@@ -2,8 +2,11 @@ package telemetry
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,11 +43,45 @@ func Introspection(r *prometheus.Registry, h *Health) http.Handler {
 		_, _ = io.WriteString(w, "ok\n") // an error means that nobody listens any more
 	})
 	mux.Handle("GET /readyz", h)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.Handle("/debug/pprof/", knownHost(profiles()))
+	return mux
+}
+
+// profiles are those of net/http/pprof but for the command line, whose arguments
+// may hold a password.
+func profiles() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /debug/pprof/", func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/cmdline") {
+			http.NotFound(w, r)
+			return
+		}
+		pprof.Index(w, r)
+	})
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return mux
+}
+
+// knownHost refuses requests that a web page makes in somebody's browser by a name
+// of its own that resolves to this address. Who is meant to be here asks by address
+// or by a name that no stranger can own: localhost, one without dots, or one of a
+// domain that is never public.
+func knownHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		host = strings.TrimSuffix(strings.ToLower(strings.Trim(host, "[]")), ".")
+		_, err := netip.ParseAddr(host)
+		internal := strings.HasSuffix(host, ".local") || strings.HasSuffix(host, ".internal") || strings.HasSuffix(host, ".svc") || strings.HasSuffix(host, ".localhost")
+		if err == nil || internal || !strings.Contains(host, ".") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		http.Error(w, "no host of this name here: ask by address, or by a name of the internal network", http.StatusMisdirectedRequest)
+	})
 }

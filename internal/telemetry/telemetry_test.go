@@ -78,7 +78,7 @@ func TestLogRefuses(t *testing.T) {
 func get(t *testing.T, h http.Handler, path string) (int, string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", path, nil))
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "http://localhost:8089"+path, nil))
 	return w.Code, w.Body.String()
 }
 
@@ -137,6 +137,21 @@ func TestIntrospection(t *testing.T) {
 	}
 	if code, body := get(t, h, "/debug/pprof/"); code != http.StatusOK || !strings.Contains(body, "goroutine") {
 		t.Errorf("profiles: %d", code)
+	}
+	if code, _ := get(t, h, "/debug/pprof/cmdline"); code != http.StatusNotFound {
+		t.Errorf("the command line, which may hold a password: %d", code)
+	}
+	for host, want := range map[string]int{
+		"127.0.0.1:8089": 200, "[::1]:8089": 200, "localhost": 200, "tocsin:8089": 200, "tocsin.monitoring.svc": 200,
+		"rebound.example.com:8089": http.StatusMisdirectedRequest, "127.0.0.1.example.com": http.StatusMisdirectedRequest,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/debug/pprof/", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("profiles for host %s: %d, want %d", host, w.Code, want)
+		}
 	}
 	if code, _ := get(t, h, "/nothing"); code != http.StatusNotFound {
 		t.Errorf("nothing: %d", code)
