@@ -2,6 +2,7 @@ package access_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,6 +121,35 @@ func TestBootstrapIsOneTokenForAll(t *testing.T) {
 	}
 	if _, err := other.Authenticate(ctx, strings.TrimSpace(string(b))); err != nil {
 		t.Errorf("the other database: %v", err)
+	}
+
+	// A second data directory does not make a second administrator.
+	fresh := filepath.Join(t.TempDir(), access.File)
+	if c, err := s.Bootstrap(ctx, fresh); err != nil || c {
+		t.Errorf("a fresh data directory: %v, %v", c, err)
+	}
+	if _, err := os.Stat(fresh); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a fresh data directory has a token: %v", err)
+	}
+	if list, err := s.List(ctx); err != nil || len(list) != 1 {
+		t.Fatalf("%d tokens, %v", len(list), err)
+	} else if err := s.Revoke(ctx, list[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	// Revoked, it stays so over restarts, with its file and without.
+	for range 2 {
+		if _, err := s.Bootstrap(ctx, path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Authenticate(ctx, strings.TrimSpace(string(b))); !errors.Is(err, access.ErrUnknown) {
+			t.Errorf("a revoked token after a restart: %v", err)
+		}
+		if list, err := s.List(ctx); err != nil || len(list) != 0 {
+			t.Errorf("%d tokens after revocation, %v", len(list), err)
+		}
+		if err := os.Rename(path, path+".away"); err != nil {
+			break
+		}
 	}
 
 	if err := os.WriteFile(path, []byte("hello\n"), 0o600); err != nil {

@@ -16,36 +16,56 @@ import (
 // token made on first start.
 const File = "token"
 
-const adoptToken = `
-INSERT INTO tocsin.token (name, owner, scopes, hash)
-VALUES ('first start', 'local', '{admin}', @hash)
+const lockBootstrap = `SELECT pg_advisory_xact_lock(hashtextextended('tocsin.access.bootstrap', 0))`
+
+const hasBootstrap = `SELECT EXISTS (SELECT FROM tocsin.token WHERE bootstrap)`
+
+const insertBootstrap = `
+INSERT INTO tocsin.token (name, owner, scopes, hash, bootstrap)
+VALUES ('first start', 'local', '{admin}', @hash, true)
 ON CONFLICT (hash) DO NOTHING`
 
-// Bootstrap sees to it that the file at path holds an admin token which the
-// database knows. On first start it makes one, readable by its owner alone. A
-// file that is already there is kept, and adopted by a database that was not.
-// It returns whether the file is new.
+// Bootstrap sees to it that the database has had one first token, an admin's, and
+// that it is in the file at path, readable by its owner alone. It returns whether
+// the file is new.
 //
-// Revoking that token and removing the file makes the next start write another
-// one; revoking it and leaving the file does not keep it out for longer than
-// until the next start.
-func (s *Store) Bootstrap(ctx context.Context, path string) (bool, error) {
-	secret, err := readSecret(path)
-	created := false
-	if errors.Is(err, fs.ErrNotExist) {
-		secret, err = writeSecret(path)
-		created = err == nil
-		if errors.Is(err, fs.ErrExist) { // another process was quicker
-			secret, err = readSecret(path)
+// There is one a database, made once, whoever starts how many processes with how
+// many data directories: where the database has had its own, no file is made, and
+// one that holds another token is left alone. Revoked, it stays so. A database that
+// has had none adopts the token of a file that is there.
+func (s *Store) Bootstrap(ctx context.Context, path string) (created bool, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		secret, err := readSecret(path)
+		missing := errors.Is(err, fs.ErrNotExist)
+		if err != nil && !missing {
+			return err
 		}
-	}
-	if err != nil {
-		return false, err
-	}
-	if _, err := s.pool.Exec(ctx, adoptToken, pgx.NamedArgs{"hash": hash(secret)}); err != nil {
-		return false, fmt.Errorf("storing the first token: %w", err)
-	}
-	return created, nil
+		if _, err := tx.Exec(ctx, lockBootstrap); err != nil {
+			return fmt.Errorf("locking the first token: %w", err)
+		}
+		var has bool
+		if err := tx.QueryRow(ctx, hasBootstrap).Scan(&has); err != nil {
+			return fmt.Errorf("looking for the first token: %w", err)
+		}
+		if has {
+			return nil
+		}
+		if missing {
+			secret, err = writeSecret(path)
+			created = err == nil
+			if errors.Is(err, fs.ErrExist) { // written while we waited
+				secret, err = readSecret(path)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(ctx, insertBootstrap, pgx.NamedArgs{"hash": hash(secret)}); err != nil {
+			return fmt.Errorf("storing the first token: %w", err)
+		}
+		return nil
+	})
+	return created && err == nil, err
 }
 
 func readSecret(path string) (string, error) {

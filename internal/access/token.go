@@ -74,7 +74,7 @@ func (s *Store) Create(ctx context.Context, name, owner string, scopes []Scope, 
 const authenticateToken = `
 SELECT id, name, owner, scopes, created_at, expires_at, last_used_at
   FROM tocsin.token
- WHERE hash = @hash AND (expires_at IS NULL OR expires_at > now())`
+ WHERE hash = @hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())`
 
 const touchToken = `
 UPDATE tocsin.token SET last_used_at = now()
@@ -103,7 +103,7 @@ func (s *Store) Authenticate(ctx context.Context, secret string) (Principal, err
 
 const listTokens = `
 SELECT id, name, owner, scopes, created_at, expires_at, last_used_at
-  FROM tocsin.token ORDER BY created_at, id`
+  FROM tocsin.token WHERE revoked_at IS NULL ORDER BY created_at, id`
 
 // List returns every token, oldest first.
 func (s *Store) List(ctx context.Context) ([]Token, error) {
@@ -118,11 +118,11 @@ func (s *Store) List(ctx context.Context) ([]Token, error) {
 	return ts, nil
 }
 
-const deleteToken = `DELETE FROM tocsin.token WHERE id = @id`
+const revokeToken = `UPDATE tocsin.token SET revoked_at = now() WHERE id = @id AND revoked_at IS NULL`
 
-// Revoke ends a token for good.
+// Revoke ends a token for good: its row stays, so that nothing makes it work again.
 func (s *Store) Revoke(ctx context.Context, id uuid.UUID) error {
-	tag, err := s.pool.Exec(ctx, deleteToken, pgx.NamedArgs{"id": id})
+	tag, err := s.pool.Exec(ctx, revokeToken, pgx.NamedArgs{"id": id})
 	if err != nil {
 		return fmt.Errorf("revoking token: %w", err)
 	}

@@ -133,12 +133,15 @@ func (a *App) start(ctx context.Context, life *lifecycle) error {
 	if err != nil {
 		return err
 	}
-	created, err := s.tokens.Bootstrap(ctx, filepath.Join(a.config.DataDir, access.File))
-	if err != nil {
-		return fmt.Errorf("first token: %w", err)
-	}
-	if created {
-		a.notice("API token written to " + filepath.Join(a.config.DataDir, access.File))
+	if a.config.Auth.Bootstrap {
+		created, err := s.tokens.Bootstrap(ctx, filepath.Join(a.config.DataDir, access.File))
+		if err != nil {
+			return fmt.Errorf("first token: %w", err)
+		}
+		if created {
+			a.log.InfoContext(ctx, "first token made", "file", access.File)
+			a.notice("API token written to " + filepath.Join(a.config.DataDir, access.File))
+		}
 	}
 	for _, role := range a.roles() {
 		life.start(role, s.run(role))

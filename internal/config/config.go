@@ -178,7 +178,8 @@ type Breaker struct {
 
 // Auth says who may use the API beside the holders of Tocsin's tokens.
 type Auth struct {
-	PSK PSK `yaml:"psk"`
+	Bootstrap bool `yaml:"bootstrap" doc:"Make an administrator's token, in the file token in the data directory, for a database that has never had one."`
+	PSK       PSK  `yaml:"psk"`
 }
 
 // PSK is the pre-shared key of Clair's clients.
@@ -241,7 +242,8 @@ func Default() Config {
 			},
 			Retention: days(30), Drain: Duration(10 * time.Second), CacheSize: 64 << 20, Conns: 6,
 		},
-		Log: Log{Level: "info", Format: "auto"},
+		Auth: Auth{Bootstrap: true},
+		Log:  Log{Level: "info", Format: "auto"},
 	}
 }
 
