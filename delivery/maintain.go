@@ -2,43 +2,20 @@ package delivery
 
 import (
 	"context"
-	"encoding/binary"
-	"fmt"
+	"errors"
 	"log/slog"
-	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/internal/partition"
 )
 
-const (
-	maintenanceLockSQL = `SELECT pg_try_advisory_xact_lock(hashtextextended('tocsin.delivery.partitions', 0))`
-
-	// A partition comes and goes under a lock on its table: rather later than
-	// with everybody waiting.
-	lockTimeoutSQL = `SET LOCAL lock_timeout = '3s'`
-
-	partitionsSQL = `
-SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-WHERE i.inhparent = ('tocsin.' || @parent::text)::regclass AND c.relname <> @parent || '_default'`
-
-	// These take identifiers and bounds, which cannot be arguments.
-	createPartitionSQL = `CREATE TABLE tocsin.{table}_{day} (LIKE tocsin.{table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)`
-	fillPartitionSQL   = `
-WITH moved AS (DELETE FROM tocsin.{table}_default WHERE {column} >= '{from}' AND {column} < '{to}' RETURNING *)
-INSERT INTO tocsin.{table}_{day} SELECT * FROM moved`
-	attachPartitionSQL = `ALTER TABLE tocsin.{table} ATTACH PARTITION tocsin.{table}_{day} FOR VALUES FROM ('{from}') TO ('{to}')`
-	dropPartitionSQL   = `DROP TABLE tocsin.{table}_{day}`
-	trimDefaultSQL     = `DELETE FROM tocsin.{table}_default WHERE {column} < '{from}'`
-)
-
-// daysAhead is how many days have their partitions in advance.
-const daysAhead = 3
-
-// partitioned are the tables with a partition a day, and the column that is
-// the day's version 7 UUID.
-var partitioned = [...][2]string{{"delivery", "id"}, {"attempt", "delivery_id"}}
+// partitioned are the tables with a partition a day.
+var partitioned = [...]partition.Table{
+	{Name: "delivery", Column: "id", Ahead: 3},
+	{Name: "attempt", Column: "delivery_id", Ahead: 3},
+}
 
 // maintenance maintains the partitions every hour.
 func (w *Worker) maintenance(ctx context.Context) {
@@ -55,7 +32,17 @@ func (w *Worker) maintenance(ctx context.Context) {
 }
 
 func (w *Worker) maintainNow(ctx context.Context) {
-	if err := w.Maintain(ctx, w.now()); err != nil && ctx.Err() == nil {
+	// The database's time decides, unless this process disagrees with it.
+	now, err := partition.Now(ctx, w.db, w.now)
+	before := now.Add(-w.o.Retention)
+	if errors.Is(err, partition.ErrClocks) {
+		w.log.ErrorContext(ctx, "no old deliveries are dropped", slog.Any("error", err))
+		before, err = time.Time{}, nil
+	}
+	if err == nil {
+		err = w.maintain(ctx, now, before)
+	}
+	if err != nil && ctx.Err() == nil {
 		w.log.WarnContext(ctx, "delivery partitions not maintained", slog.Any("error", err))
 	}
 	if _, err := w.db.Exec(ctx, expireSQL); err != nil && ctx.Err() == nil {
@@ -67,74 +54,24 @@ func (w *Worker) maintainNow(ctx context.Context) {
 // those whose day ended more than Options.Retention before now. If another
 // process is at it, it does nothing.
 func (w *Worker) Maintain(ctx context.Context, now time.Time) error {
-	for _, p := range partitioned {
+	return w.maintain(ctx, now, now.Add(-w.o.Retention))
+}
+
+func (w *Worker) maintain(ctx context.Context, now, before time.Time) error {
+	for _, t := range partitioned {
+		var done partition.Result
 		// A transaction for each: what delivers locks both tables.
-		err := pgx.BeginFunc(ctx, w.db, func(tx pgx.Tx) error {
-			var locked bool
-			if err := tx.QueryRow(ctx, maintenanceLockSQL).Scan(&locked); err != nil || !locked {
-				return err
-			}
-			if _, err := tx.Exec(ctx, lockTimeoutSQL); err != nil {
-				return err
-			}
-			return maintainTable(ctx, tx, p[0], p[1], now, w.o.Retention)
+		err := pgx.BeginFunc(ctx, w.db, func(tx pgx.Tx) (err error) {
+			done, err = t.Maintain(ctx, tx, now, before)
+			return err
 		})
 		if err != nil {
-			return fmt.Errorf("partitions of %s: %w", p[0], err)
+			return err
+		}
+		if len(done.Dropped) > 0 || done.Trimmed > 0 {
+			w.log.InfoContext(ctx, "old deliveries dropped", "partitions", done.Dropped, "rows", done.Trimmed, "left", done.Left,
+				"before", before, "retention", w.o.Retention)
 		}
 	}
 	return nil
-}
-
-func maintainTable(ctx context.Context, tx pgx.Tx, table, column string, now time.Time, retention time.Duration) error {
-	rows, err := tx.Query(ctx, partitionsSQL, pgx.NamedArgs{"parent": table})
-	if err != nil {
-		return err
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return err
-	}
-	have := map[string]bool{}
-	for _, name := range names {
-		have[name] = true
-	}
-	today := now.UTC().Truncate(24 * time.Hour)
-	for i := range daysAhead + 1 {
-		day := today.AddDate(0, 0, i)
-		if !have[table+"_"+day.Format("20060102")] {
-			for _, sql := range []string{createPartitionSQL, fillPartitionSQL, attachPartitionSQL} {
-				if _, err := tx.Exec(ctx, partitionSQL(sql, table, column, day)); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	oldest := now.UTC().Add(-retention).Truncate(24 * time.Hour)
-	for name := range have {
-		day, err := time.Parse(table+"_20060102", name)
-		if err != nil || !day.Before(oldest) {
-			continue
-		}
-		if _, err := tx.Exec(ctx, partitionSQL(dropPartitionSQL, table, column, day)); err != nil {
-			return err
-		}
-	}
-	_, err = tx.Exec(ctx, partitionSQL(trimDefaultSQL, table, column, oldest))
-	return err
-}
-
-// partitionSQL fills the partition of a table's day into a statement.
-func partitionSQL(sql, table, column string, day time.Time) string {
-	return strings.NewReplacer("{table}", table, "{column}", column, "{day}", day.Format("20060102"),
-		"{from}", floor(day).String(), "{to}", floor(day.AddDate(0, 0, 1)).String()).Replace(sql)
-}
-
-// floor is the smallest version 7 UUID of an instant, as
-// tocsin.uuidv7_floor has it.
-func floor(at time.Time) uuid.UUID {
-	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:8], uint64(at.UnixMilli())<<16)
-	id[6], id[8] = 0x70, 0x80
-	return id
 }

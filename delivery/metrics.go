@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"tocsin.dev/tocsin/internal/uuid7"
 )
 
 // metrics are the queue's; labels are the four protocols and the [Classes].
@@ -94,7 +96,7 @@ func (w *Worker) gauge(ctx context.Context) {
 			w.metrics.open.Set(float64(open))
 			age := 0.0
 			if oldest != nil {
-				age = w.now().Sub(moment(*oldest)).Seconds()
+				age = w.now().Sub(uuid7.Time(*oldest)).Seconds()
 			}
 			w.metrics.oldest.Set(age)
 		} else if ctx.Err() == nil {

@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"tocsin.dev/tocsin/internal/safehttp"
+	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -156,10 +157,10 @@ func TestFromTarget(t *testing.T) {
 func TestFloorAndMoment(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
-	if id := floor(at); moment(id) != at || id.Version() != 7 || id.Variant() != uuid.RFC4122 {
-		t.Errorf("%s is %v, version %d", id, moment(id), id.Version())
+	if id := uuid7.Floor(at); uuid7.Time(id) != at || id.Version() != 7 || id.Variant() != uuid.RFC4122 {
+		t.Errorf("%s is %v, version %d", id, uuid7.Time(id), id.Version())
 	}
-	if id := uuid.Must(uuid.NewV7()); time.Since(moment(id)) > time.Second || floor(moment(id)).String() > id.String() {
-		t.Errorf("%s is at %v, whose floor is %s", id, moment(id), floor(moment(id)))
+	if id := uuid7.New(); time.Since(uuid7.Time(id)) > time.Second || uuid7.Floor(uuid7.Time(id)).String() > id.String() {
+		t.Errorf("%s is at %v, whose floor is %s", id, uuid7.Time(id), uuid7.Floor(uuid7.Time(id)))
 	}
 }

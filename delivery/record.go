@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/internal/uuid7"
 )
 
 // ErrNotFound says that there is no such delivery (any more).
@@ -60,10 +60,10 @@ type Filter struct {
 func (f Filter) args() pgx.NamedArgs {
 	lo, hi := uuid.Nil, uuid.Max
 	if !f.Since.IsZero() {
-		lo = floor(f.Since)
+		lo = uuid7.Floor(f.Since)
 	}
 	if !f.Until.IsZero() {
-		hi = floor(f.Until)
+		hi = uuid7.Floor(f.Until)
 	}
 	var event *uuid.UUID
 	if f.Event != uuid.Nil {
@@ -134,13 +134,8 @@ func (s *Store) Deliveries(ctx context.Context, f Filter, after uuid.UUID, most 
 
 func scanDelivery(row pgx.CollectableRow) (d Delivery, err error) {
 	err = row.Scan(&d.ID, &d.Event, &d.Subscription, &d.State, &d.Attempts, &d.Class, &d.DueAt, &d.FinishedAt, &d.ReplayOf)
-	d.CreatedAt = moment(d.ID)
+	d.CreatedAt = uuid7.Time(d.ID)
 	return d, err
-}
-
-// moment is the time in a version 7 UUID.
-func moment(id uuid.UUID) time.Time {
-	return time.UnixMilli(int64(binary.BigEndian.Uint64(id[:8]) >> 16)).UTC()
 }
 
 const getSQL = `

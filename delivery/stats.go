@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/internal/uuid7"
 )
 
 // Stats is how one subscription fares.
@@ -84,7 +86,7 @@ const oldestTried = 30 * 24 * time.Hour
 func (s *Store) Stats(ctx context.Context, subs []uuid.UUID, window time.Duration) ([]Stats, error) {
 	now := s.now()
 	rows, err := s.db.Query(ctx, statsSQL, pgx.NamedArgs{
-		"subs": subs, "window": window.Microseconds(), "lo": floor(now.Add(-window - oldestTried)),
+		"subs": subs, "window": window.Microseconds(), "lo": uuid7.Floor(now.Add(-window - oldestTried)),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("delivery statistics: %w", err)
@@ -97,7 +99,7 @@ func (s *Store) Stats(ctx context.Context, subs []uuid.UUID, window time.Duratio
 		err = row.Scan(&st.Subscription, &st.Backlog, &oldest, &st.Dead, &st.Breaker, &st.HeldUntil, &st.FailingSince, &st.Reason,
 			&st.Attempts, &st.Succeeded, &steps, &st.LastSuccess)
 		if oldest != nil {
-			st.Oldest = max(now.Sub(moment(*oldest)), 0)
+			st.Oldest = max(now.Sub(uuid7.Time(*oldest)), 0)
 		}
 		for i, p := range []*time.Duration{&st.P50, &st.P95, &st.P99} {
 			if i < len(steps) {

@@ -5,15 +5,16 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/schemas"
 )
 
 // WakeSubject is where a hint says that something is due.
-const WakeSubject = "tocsin.wake.delivery"
+const WakeSubject = bus.WakeDelivery
 
 // StoreOptions is what a store works with. The zero value is usable.
 type StoreOptions struct {
@@ -62,10 +63,7 @@ func (s *Store) Enqueue(ctx context.Context, tx pgx.Tx, pending []schemas.Owed) 
 				continue
 			}
 			seen[p] = struct{}{}
-			id, err := uuid.NewV7()
-			if err != nil {
-				return nil, err
-			}
+			id := uuid7.New()
 			return []any{[16]byte(id), p.EventID, p.SubscriptionID}, nil
 		}
 		return nil, nil

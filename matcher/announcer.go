@@ -34,6 +34,3 @@ type IndexReports interface {
 type Waker interface {
 	OnWake(ctx context.Context, subject string) <-chan struct{}
 }
-
-// WakeSubject is the subject of hints that an update operation has landed.
-const WakeSubject = "tocsin.wake.matcher"

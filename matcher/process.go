@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -123,7 +124,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	wg.Go(func() { e.stayAlive(ctx) })
 	var wake <-chan struct{}
 	if e.opts.Wake != nil {
-		wake = e.opts.Wake.OnWake(ctx, WakeSubject)
+		wake = e.opts.Wake.OnWake(ctx, bus.WakeMatcher)
 	}
 	updates, garbage := time.NewTicker(e.opts.Interval), time.NewTicker(e.opts.GCInterval)
 	defer updates.Stop()

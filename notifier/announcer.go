@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/postgres"
 	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/notifier/subscription"
@@ -26,9 +27,6 @@ type Waker interface {
 	Wake(subject string)
 	OnWake(ctx context.Context, subject string) <-chan struct{}
 }
-
-// wakeDelivery is the subject of the hint that there are deliveries.
-const wakeDelivery = "tocsin.wake.delivery"
 
 // AnnouncerOptions is what an Announcer works with. Events, Subscriptions and
 // Enqueuer are needed; the rest has defaults.
@@ -72,8 +70,8 @@ func (a *Announcer) hint(tx pgx.Tx) {
 		return
 	}
 	postgres.AfterCommit(tx, a, func() {
-		a.Waker.Wake(eventlog.WakeOutbox)
-		a.Waker.Wake(wakeDelivery)
+		a.Waker.Wake(bus.WakeOutbox)
+		a.Waker.Wake(bus.WakeDelivery)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
@@ -64,7 +65,7 @@ func (n *Notifier) Current(ctx context.Context, owner, id string, manifests []sc
 	}
 	n.metrics.events.WithLabelValues(schemas.TypeManifestIndexed).Add(float64(len(records)))
 	if n.Waker != nil {
-		n.Waker.Wake(wakeDelivery)
+		n.Waker.Wake(bus.WakeDelivery)
 	}
 	return len(records), nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/poll"
 	"tocsin.dev/tocsin/notifier/eventlog"
 )
@@ -41,7 +42,7 @@ func New(o Options) (*Notifier, error) {
 func (n *Notifier) Run(ctx context.Context) error {
 	var hints <-chan struct{}
 	if n.Waker != nil {
-		hints = n.Waker.OnWake(ctx, eventlog.WakeOutbox)
+		hints = n.Waker.OnWake(ctx, bus.WakeOutbox)
 	}
 	var wg sync.WaitGroup
 	var err error

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -30,7 +31,7 @@ func (n *Notifier) Select(ctx context.Context, id uuid.UUID, since, until time.T
 		}
 		before := uuid.Max
 		if !until.IsZero() {
-			before = eventlog.Floor(until)
+			before = uuid7.Floor(until)
 		}
 		types, scope := s.types(), (*eventlog.Scope)(nil)
 		if s.digests != "" {
@@ -40,7 +41,7 @@ func (n *Notifier) Select(ctx context.Context, id uuid.UUID, since, until time.T
 				scope = s.scope()
 			}
 		}
-		for r, err := range n.matching(ctx, s, eventlog.Floor(since), 8*eventlog.RenderBatch, func(after uuid.UUID, limit int) ([]*eventlog.Record, error) {
+		for r, err := range n.matching(ctx, s, uuid7.Floor(since), 8*eventlog.RenderBatch, func(after uuid.UUID, limit int) ([]*eventlog.Record, error) {
 			return n.Log.For(ctx, scope, types, after, before, limit)
 		}) {
 			if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/secrets"
+	"tocsin.dev/tocsin/internal/standardwebhooks"
 	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
@@ -38,7 +39,7 @@ func TestSubscriptionLife(t *testing.T) {
 		t.Fatal(created, err)
 	}
 	if s.Protocol != schemas.ProtocolHTTP || s.Owner != "payments" || s.State != schemas.StateActive || s.Version != 1 ||
-		!strings.HasPrefix(s.Secret, "whsec_") || len(s.Secrets) != 1 || s.Secrets[0].Kind != subscription.KindHMAC || s.SinkCredential.Secret != "" {
+		!strings.HasPrefix(s.Secret, "whsec_") || len(s.Secrets) != 1 || s.Secrets[0].Kind != standardwebhooks.KindHMAC || s.SinkCredential.Secret != "" {
 		t.Errorf("created %+v", s)
 	}
 	made := s.Secret
@@ -225,7 +226,7 @@ func TestRotation(t *testing.T) {
 		}
 		return all[id].SigningSecrets
 	}
-	rotated, err := w.subs.Rotate(ctx, "", s.ID, subscription.Rotation{Kind: subscription.KindEd25519, Overlap: time.Hour})
+	rotated, err := w.subs.Rotate(ctx, "", s.ID, subscription.Rotation{Kind: standardwebhooks.KindEd25519, Overlap: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

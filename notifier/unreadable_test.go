@@ -10,6 +10,7 @@ import (
 
 	"tocsin.dev/tocsin/delivery"
 	"tocsin.dev/tocsin/internal/bus/bustest"
+	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -36,7 +37,7 @@ func TestRelayPassesByWhatCannotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	// And one that is not there at all.
-	if _, err := w.Pool.Exec(t.Context(), `INSERT INTO tocsin.outbox (event_id) VALUES ($1)`, uuid.Must(uuid.NewV7())); err != nil {
+	if _, err := w.Pool.Exec(t.Context(), `INSERT INTO tocsin.outbox (event_id) VALUES ($1)`, uuid7.New()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())

@@ -17,6 +17,7 @@ import (
 	"github.com/quay/claircore"
 	"github.com/quay/claircore/libvuln/driver"
 
+	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/vulnstore"
 )
 
@@ -101,7 +102,7 @@ func (s *Service) importOne(ctx context.Context, in *entries, first entry) (skip
 	if err != nil {
 		return false, err
 	}
-	defer s.waker.Wake(WakeMatcher)
+	defer s.waker.Wake(bus.WakeMatcher)
 	_, rows, err = s.database.previous(ctx, first.Kind, first.Updater)
 	if err != nil {
 		return false, err

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/jobs"
 	"tocsin.dev/tocsin/internal/postgres/postgrestest"
 	"tocsin.dev/tocsin/schemas"
@@ -36,7 +37,7 @@ type heard struct {
 func (h *heard) Wake(subject string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if subject == WakeMatcher {
+	if subject == bus.WakeMatcher {
 		h.wakes++
 	}
 }

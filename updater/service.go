@@ -21,9 +21,6 @@ import (
 // Kind is the kind of the jobs that run updater sets; their key is the set.
 const Kind = "update"
 
-// WakeMatcher is the subject of the hint that follows every stored operation.
-const WakeMatcher = bus.WakeMatcher
-
 // tick bounds how long a replica trusts the due times that it has computed,
 // since other replicas and people start runs too.
 const tick = 30 * time.Second

@@ -102,7 +102,7 @@ func (s *Service) work(ctx context.Context, job jobs.Job) error {
 		return err
 	} else if mended {
 		s.log.WarnContext(ctx, "mended what an interrupted update left behind")
-		s.waker.Wake(WakeMatcher)
+		s.waker.Wake(bus.WakeMatcher)
 	}
 
 	obs := &recorder{service: s, set: set.Name, job: job.ID}
@@ -185,7 +185,7 @@ func (o *recorder) finished(ctx context.Context, updater string, out Outcome) er
 	o.service.metrics.ended(o.set, updater, out)
 	err := o.service.record.finish(ctx, o.set, updater, o.job, out)
 	if out.Result == Updated {
-		o.service.waker.Wake(WakeMatcher)
+		o.service.waker.Wake(bus.WakeMatcher)
 	}
 	return o.keep(err)
 }

@@ -25,7 +25,7 @@ func TestReplacedSecretsStopSigning(t *testing.T) {
 	if n := len(keys(now)); n != 2 {
 		t.Errorf("%d keys sign during the overlap, want both", n)
 	}
-	if left := keys(now.Add(time.Hour)); len(left) != 1 || string(left[0].(hmacKey)) != string(opened.(*target).keys[0].(hmacKey)) {
+	if left := keys(now.Add(time.Hour)); len(left) != 1 || left[0].Reveal() != string(fresh) {
 		t.Errorf("%d keys sign after the overlap, want the new one", len(left))
 	}
 }

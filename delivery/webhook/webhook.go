@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tocsin.dev/tocsin/delivery"
+	"tocsin.dev/tocsin/internal/standardwebhooks"
 )
 
 // Options is what an opener works with.
@@ -85,7 +86,7 @@ type target struct {
 	own       bool // transport is not shared
 	url       *url.URL
 	header    http.Header // of every request
-	keys      []signer
+	keys      []standardwebhooks.Key
 	until     []time.Time // when each key stops signing; zero: never
 	mode      delivery.ContentMode
 	callback  string
@@ -107,7 +108,7 @@ func (o *Opener) Open(ctx context.Context, sub delivery.Subscription) (delivery.
 	for _, s := range sub.Secrets {
 		t.until = append(t.until, sub.SecretsUntil[s])
 	}
-	if t.keys, err = signers(sub.Secrets); err != nil {
+	if t.keys, err = signingKeys(sub.Secrets); err != nil {
 		return nil, delivery.Failed(delivery.ClassInvalid, err)
 	}
 	if t.mode == delivery.Clair && t.callback == "" {
@@ -145,7 +146,7 @@ func (t *target) Deliver(ctx context.Context, batch []delivery.Message) delivery
 	h["Webhook-Id"] = []string{msg.id}
 	h["Webhook-Timestamp"] = []string{fmt.Sprint(now.Unix())}
 	if keys := t.keysAt(now); len(keys) > 0 {
-		h["Webhook-Signature"] = []string{signature(keys, msg.id, now, msg.body)}
+		h["Webhook-Signature"] = []string{standardwebhooks.Signature(keys, msg.id, now, msg.body)}
 	}
 	if t.token != nil {
 		token, err := t.token()
@@ -194,4 +195,29 @@ func (t *target) closeIdle() {
 	if t.own {
 		t.transport.CloseIdleConnections()
 	}
+}
+
+// signingKeys reads secrets; an error says what is wrong without showing them.
+func signingKeys(secrets []delivery.Secret) ([]standardwebhooks.Key, error) {
+	keys := make([]standardwebhooks.Key, len(secrets))
+	for i, s := range secrets {
+		k, err := standardwebhooks.ParseSigning(string(s))
+		if err != nil {
+			return nil, fmt.Errorf("secret %d of %d %w", i+1, len(secrets), err)
+		}
+		keys[i] = k
+	}
+	return keys, nil
+}
+
+// keysAt are the keys that sign at a moment: those that a rotation has replaced
+// stop at the end of its overlap, however long the target is open.
+func (t *target) keysAt(now time.Time) []standardwebhooks.Key {
+	out := make([]standardwebhooks.Key, 0, len(t.keys))
+	for i, k := range t.keys {
+		if until := t.until[i]; until.IsZero() || now.Before(until) {
+			out = append(out, k)
+		}
+	}
+	return out
 }

@@ -22,6 +22,7 @@ import (
 	"tocsin.dev/tocsin/delivery/targettest/node"
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/postgres"
+	"tocsin.dev/tocsin/internal/uuid7"
 )
 
 const (
@@ -51,13 +52,13 @@ func (b *bench) chaos(ctx context.Context, length time.Duration, cluster *postgr
 	sinks := map[uuid.UUID]string{}
 	var subs []uuid.UUID
 	for range chaosTargets {
-		sub := uuid.Must(uuid.NewV7())
+		sub := uuid7.New()
 		s := httptest.NewServer(l.sink(sub))
 		defer s.Close()
 		sinks[sub] = s.URL
 		subs = append(subs, sub)
 	}
-	queueSub := uuid.Must(uuid.NewV7())
+	queueSub := uuid7.New()
 	rabbit, err := startRabbitMQ(ctx, b.dir+"/rabbitmq")
 	switch {
 	case errors.Is(err, node.ErrNoRabbitMQ):

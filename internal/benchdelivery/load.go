@@ -15,7 +15,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"tocsin.dev/tocsin/delivery"
+	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -90,7 +91,7 @@ func (b *bench) commit(ctx context.Context, n int, subs []uuid.UUID) ([]uuid.UUI
 	ids := make([]uuid.UUID, n)
 	owed := make([]schemas.Owed, 0, n*len(subs))
 	for i := range ids {
-		ids[i] = uuid.Must(uuid.NewV7())
+		ids[i] = uuid7.New()
 		for _, s := range subs {
 			owed = append(owed, schemas.Owed{EventID: ids[i], SubscriptionID: s})
 		}
@@ -104,7 +105,7 @@ func (b *bench) commit(ctx context.Context, n int, subs []uuid.UUID) ([]uuid.UUI
 		return b.queue.Enqueue(ctx, tx, owed)
 	})
 	if err == nil {
-		b.bus.Wake(delivery.WakeSubject)
+		b.bus.Wake(bus.WakeDelivery)
 	}
 	return ids, err
 }

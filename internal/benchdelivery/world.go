@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tocsin.dev/tocsin/delivery"
+	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -36,7 +37,7 @@ func newWorld(ctx context.Context, pool *pgxpool.Pool, size int) (*world, error)
 	w := &world{pool: pool, subs: map[uuid.UUID]schemas.Target{}}
 	w.data = []byte(`{"message":"` + strings.Repeat("x", size) + `"}`)
 	var b strings.Builder
-	e := w.event(uuid.Must(uuid.NewV7()), time.Now(), w.data)
+	e := w.event(uuid7.New(), time.Now(), w.data)
 	if err := event.WriteJson(&e, &b); err != nil {
 		return nil, err
 	}
@@ -65,7 +66,7 @@ func (w *world) event(id uuid.UUID, at time.Time, data []byte) event.Event {
 func (w *world) subscribe(sinks ...string) []uuid.UUID {
 	ids := make([]uuid.UUID, len(sinks))
 	for i, s := range sinks {
-		ids[i] = uuid.Must(uuid.NewV7())
+		ids[i] = uuid7.New()
 		w.add(ids[i], s)
 	}
 	return ids

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tocsin.dev/tocsin/internal/listen"
+	"tocsin.dev/tocsin/internal/standardwebhooks"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -40,9 +41,9 @@ Examples:
 }
 
 func (c *listenCmd) Run(e *env) error {
-	keys := make([]listen.Key, len(c.Secret))
+	keys := make([]standardwebhooks.Key, len(c.Secret))
 	for i, s := range c.Secret {
-		k, err := listen.ParseKey(s)
+		k, err := standardwebhooks.Parse(s)
 		if err != nil {
 			return usage("--secret: %w", err)
 		}
@@ -79,7 +80,7 @@ func (c *listenCmd) Run(e *env) error {
 			return err
 		}
 		defer drop()
-		k, err := listen.ParseKey(sub.Secret)
+		k, err := standardwebhooks.Parse(sub.Secret)
 		if err != nil {
 			ln.Close()
 			return fmt.Errorf("the subscription's secret: %w", err)

@@ -12,6 +12,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 
 	"tocsin.dev/tocsin/internal/listen"
+	"tocsin.dev/tocsin/internal/standardwebhooks"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -40,7 +41,7 @@ func (d *demo) subscribe(ctx context.Context) error {
 		ln.Close()
 		return err
 	}
-	key, err := listen.ParseKey(sub.Secret)
+	key, err := standardwebhooks.Parse(sub.Secret)
 	if err != nil {
 		ln.Close()
 		return err
@@ -48,7 +49,7 @@ func (d *demo) subscribe(ctx context.Context) error {
 	h := &hook{ended: make(chan error, 1), new: make(chan struct{})}
 	var hctx context.Context
 	hctx, h.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	r := listen.New(listen.Options{Keys: []listen.Key{key}, Receive: h.receive})
+	r := listen.New(listen.Options{Keys: []standardwebhooks.Key{key}, Receive: h.receive})
 	go func() { h.ended <- r.Serve(hctx, ln) }()
 	d.hook = h
 	d.detail("%s at %s, signed with a secret only the two know", sub.ID, sub.Sink)

@@ -17,6 +17,8 @@ import (
 	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+
+	"tocsin.dev/tocsin/internal/standardwebhooks"
 )
 
 const (
@@ -56,8 +58,8 @@ type Notification struct {
 // error is answered as 500, so that the sender tries again.
 type Options struct {
 	// Keys verify signatures; with none, unsigned messages are received too.
-	Keys      []Key
-	Tolerance time.Duration // 0: DefaultTolerance
+	Keys      []standardwebhooks.Key
+	Tolerance time.Duration // 0: standardwebhooks.Tolerance
 	MaxBody   int64         // 0: DefaultMaxBody
 	// Forward, if not empty, is the URL every message is sent on to; what it
 	// answers is what the sender is answered.
@@ -86,7 +88,7 @@ type Receiver struct {
 // New returns a receiver; it starts nothing.
 func New(o Options) *Receiver {
 	if o.Tolerance == 0 {
-		o.Tolerance = DefaultTolerance
+		o.Tolerance = standardwebhooks.Tolerance
 	}
 	if o.MaxBody == 0 {
 		o.MaxBody = DefaultMaxBody
@@ -157,11 +159,11 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	m := Received{
-		ID: req.Header.Get("webhook-id"), At: r.o.Now(), Body: body, Header: req.Header,
-		Signed: req.Header.Get("webhook-signature") != "",
+		ID: req.Header.Get(standardwebhooks.HeaderID), At: r.o.Now(), Body: body, Header: req.Header,
+		Signed: req.Header.Get(standardwebhooks.HeaderSignature) != "",
 	}
 	if len(r.o.Keys) > 0 {
-		if m.Scheme, err = verify(r.o.Keys, req.Header, body, m.At, r.o.Tolerance); err != nil {
+		if m.Scheme, err = standardwebhooks.Verify(r.o.Keys, req.Header, body, m.At, r.o.Tolerance); err != nil {
 			http.Error(w, err.Error(), http.StatusUnauthorized)
 			return
 		}

@@ -18,9 +18,10 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	official "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"tocsin.dev/tocsin/internal/listen"
+	"tocsin.dev/tocsin/internal/standardwebhooks"
 	"tocsin.dev/tocsin/internal/terminal"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -57,7 +58,7 @@ func changed(t *testing.T) event.Event {
 // signed makes a request that the official library signed.
 func signed(t *testing.T, id string, at time.Time, body []byte) *http.Request {
 	t.Helper()
-	wh, err := standardwebhooks.NewWebhook(secret)
+	wh, err := official.NewWebhook(secret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,11 +74,11 @@ func signed(t *testing.T, id string, at time.Time, body []byte) *http.Request {
 	return r
 }
 
-func keys(t *testing.T, texts ...string) []listen.Key {
+func keys(t *testing.T, texts ...string) []standardwebhooks.Key {
 	t.Helper()
-	var out []listen.Key
+	var out []standardwebhooks.Key
 	for _, s := range texts {
-		k, err := listen.ParseKey(s)
+		k, err := standardwebhooks.Parse(s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +153,7 @@ func TestSignatures(t *testing.T) {
 func TestParseKeyRefuses(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"", "secret", "whsec_", "whsec_AAAA", "whsec_!", "whpk_AAAA", "whpk_" + strings.Repeat("A", 44)} {
-		if _, err := listen.ParseKey(s); err == nil {
+		if _, err := standardwebhooks.Parse(s); err == nil {
 			t.Errorf("ParseKey(%q) took it", s)
 		} else if len(s) > 8 && strings.Contains(err.Error(), s[7:]) {
 			t.Errorf("ParseKey(%q) tells the key: %v", s, err)
@@ -230,7 +231,7 @@ func TestForwardAnswersWhatTheTargetAnswers(t *testing.T) {
 		t.Errorf("status %d, want the target's 503", code)
 	}
 	r := <-got
-	wh, _ := standardwebhooks.NewWebhook(secret)
+	wh, _ := official.NewWebhook(secret)
 	b, _ := io.ReadAll(r.Body)
 	if err := wh.Verify(b, r.Header); err != nil {
 		t.Errorf("what was forwarded does not verify: %v", err)

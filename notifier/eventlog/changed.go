@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/internal/traceparent"
+	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/notifier/filter"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -72,7 +73,7 @@ func (w *Writer) InsertChanged(ctx context.Context, tx pgx.Tx, changeID int64, u
 	}
 	n := tag.RowsAffected()
 	c := Changed{
-		ID: changeID, Events: n, After: uuidFloor(now.UnixMilli()), Until: uuidFloor(now.UnixMilli() + n/4096 + 1),
+		ID: changeID, Events: n, After: uuid7.Floor(now), Until: uuid7.Floor(now.Add(time.Duration(n/4096+1) * time.Millisecond)),
 		like: filter.Event{
 			Type: schemas.TypeVulnerabilitiesChanged, Source: source, Time: now, TraceParent: trace,
 			DataSchema: base.schema(schemas.TypeVulnerabilitiesChanged), Extensions: schemas.Extensions{Updater: &update.Updater, FirstLoad: &update.FirstLoad},

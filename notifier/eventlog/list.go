@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/notifier/filter"
 )
 
@@ -75,10 +76,10 @@ func (l *Log) List(ctx context.Context, q Query) (Page[event.Event], error) {
 		"image": filter.GlobToLike(q.Image), "updater": q.Updater, "rank": q.MinRank, "limit": limit + 1,
 	}
 	if !q.Since.IsZero() {
-		args["since"] = uuidFloor(q.Since.UnixMilli())
+		args["since"] = uuid7.Floor(q.Since)
 	}
 	if !q.Until.IsZero() {
-		args["until"] = uuidFloor(q.Until.UnixMilli())
+		args["until"] = uuid7.Floor(q.Until)
 	}
 	if q.Cursor != "" {
 		after, err := uuid.Parse(q.Cursor)

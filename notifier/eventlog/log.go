@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/poll"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -33,9 +34,6 @@ type Publisher interface {
 type Waker interface {
 	OnWake(ctx context.Context, subject string) <-chan struct{}
 }
-
-// WakeOutbox is the subject of the hint that there is something in the outbox.
-const WakeOutbox = "tocsin.wake.outbox"
 
 // Options is what a Log works with. Pool is needed; Renderer to read events of
 // updates; Publisher to relay the outbox. The rest has defaults.
@@ -100,7 +98,7 @@ func (l *Log) Run(ctx context.Context) error {
 	if l.Publisher != nil {
 		var hints <-chan struct{}
 		if l.Waker != nil {
-			hints = l.Waker.OnWake(ctx, WakeOutbox)
+			hints = l.Waker.OnWake(ctx, bus.WakeOutbox)
 		}
 		wg.Go(func() { poll.Loop{Hints: hints, Every: l.Poll, Logger: l.Logger}.Run(ctx, l.relay) })
 	}

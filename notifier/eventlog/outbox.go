@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -110,7 +111,7 @@ func (l *Log) outgoing(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*Rec
 	} else if err != nil {
 		return nil, nil, nil, err
 	}
-	dropped := uuidFloor(l.Now().Add(-l.Retention).UnixMilli()) // only retention takes events away
+	dropped := uuid7.Floor(l.Now().Add(-l.Retention)) // only retention takes events away
 	readable := make([]uuid.UUID, 0, len(ids))
 	for _, id := range ids {
 		if records[id] == nil && unreadable[id] == nil && bytes.Compare(id[:], dropped[:]) >= 0 {

@@ -3,7 +3,6 @@ package eventlog
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -90,6 +89,3 @@ func (l *Log) RangeOf(ctx context.Context, changeID int64) (after, until uuid.UU
 	}
 	return after, until, err
 }
-
-// Floor is the smallest id of an event of a moment.
-func Floor(at time.Time) uuid.UUID { return uuidFloor(at.UnixMilli()) }

@@ -2,9 +2,7 @@ package eventlog
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -105,29 +103,6 @@ func severityName(rank *int32) *string {
 		return nil
 	}
 	return &schemas.SeverityNames[*rank]
-}
-
-// newID is a version 7 UUID of a moment: milliseconds, twelve bits of their
-// fraction, random bits (RFC 9562, section 6.2, method 3).
-func newID(at time.Time) uuid.UUID {
-	id := uuid.New()
-	floor := uuidFloor(at.UnixMilli())
-	copy(id[:6], floor[:6])
-	fraction := at.Nanosecond() % 1e6 * 4096 / 1e6
-	id[6], id[7] = 0x70|byte(fraction>>8), byte(fraction)
-	return id
-}
-
-// uuidFloor is the smallest version 7 UUID of a millisecond; of one before 1970
-// the smallest of all.
-func uuidFloor(ms int64) uuid.UUID {
-	var id uuid.UUID
-	if ms < 0 {
-		return id
-	}
-	binary.BigEndian.PutUint64(id[:8], uint64(ms)<<16|0x7000)
-	id[8] = 0x80
-	return id
 }
 
 const insertRecord = `

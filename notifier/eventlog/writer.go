@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tocsin.dev/tocsin/internal/traceparent"
+	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/notifier/filter"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -79,7 +80,7 @@ func (w *Writer) NewLinked(ctx context.Context, typ, subject string, x schemas.E
 		return nil, err
 	}
 	now := w.Now().UTC()
-	id := newID(now)
+	id := uuid7.At(now)
 	text, err := json.Marshal(data(func(part string) string { return base.event(id.String(), part) }))
 	if err != nil {
 		return nil, fmt.Errorf("eventlog: data of %s: %w", typ, err)

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"strings"
 
+	"tocsin.dev/tocsin/internal/standardwebhooks"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -11,8 +12,8 @@ func (c *checker) credential(spec *schemas.Subscription) {
 	if spec.Secret != "" {
 		if spec.Protocol != schemas.ProtocolHTTP {
 			c.refuse("/secret", "use sinkcredential to log in at a broker", "only webhooks are signed")
-		} else if _, err := parseSigningSecret(spec.Secret); err != nil {
-			c.refuse("/secret", signingHint, "%s", err)
+		} else if _, err := standardwebhooks.ParseSigning(spec.Secret); err != nil {
+			c.refuse("/secret", standardwebhooks.Hint, "%s", err)
 		}
 	}
 	k := spec.SinkCredential

@@ -12,6 +12,8 @@ import (
 
 	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/secrets"
+	"tocsin.dev/tocsin/internal/standardwebhooks"
+	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -40,12 +42,9 @@ func (st *Store) seal(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, ki
 	if st.Keyring == nil {
 		return fmt.Errorf("notifier: no key to seal secrets with")
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("notifier: secret id: %w", err)
-	}
+	id := uuid7.New()
 	sealed := st.Keyring.Seal(text, sealContext(subscription, id, kind))
-	_, err = tx.Exec(ctx, insertSecret, pgx.NamedArgs{
+	_, err := tx.Exec(ctx, insertSecret, pgx.NamedArgs{
 		"id": id, "subscription": subscription, "kind": kind, "public": public, "key_id": sealed.KeyID, "sealed": sealed.Box,
 	})
 	if err != nil {
@@ -54,8 +53,8 @@ func (st *Store) seal(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, ki
 	return nil
 }
 
-func (st *Store) insertSigning(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, s signing) error {
-	return st.seal(ctx, tx, subscription, s.kind, s.public, []byte(s.text))
+func (st *Store) insertSigning(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, s standardwebhooks.Key) error {
+	return st.seal(ctx, tx, subscription, s.Kind(), s.Public(), []byte(s.Reveal()))
 }
 
 func (st *Store) insertCredential(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, c *schemas.SinkCredential) error {
@@ -79,7 +78,7 @@ func (st *Store) replaceSigning(ctx context.Context, tx pgx.Tx, id uuid.UUID, ol
 		return fmt.Errorf("notifier: replace signing secrets: %w", err)
 	}
 	s, _, err := signingFor(spec)
-	if err != nil || s.text == "" {
+	if err != nil || s.IsZero() {
 		return err
 	}
 	return st.insertSigning(ctx, tx, id, s)
@@ -141,16 +140,16 @@ DELETE FROM tocsin.secret WHERE subscription_id = @id AND kind <> 'credential' A
 // sign too until the overlap ends, at most 30 days. One that was made is in
 // this answer alone.
 func (st *Store) Rotate(ctx context.Context, owner, id string, r Rotation) (schemas.Subscription, error) {
-	var sign signing
+	var sign standardwebhooks.Key
 	var err error
 	c := &checker{}
 	if r.Secret != "" {
-		if sign, err = parseSigningSecret(r.Secret); err != nil {
-			c.refuse("/secret", signingHint, "%s", err)
+		if sign, err = standardwebhooks.ParseSigning(r.Secret); err != nil {
+			c.refuse("/secret", standardwebhooks.Hint, "%s", err)
 		}
-	} else if r.Kind != "" && r.Kind != KindHMAC && r.Kind != KindEd25519 {
+	} else if r.Kind != "" && r.Kind != standardwebhooks.KindHMAC && r.Kind != standardwebhooks.KindEd25519 {
 		c.refuse("/kind", "v1 or v1a", "is %q", clip(r.Kind))
-	} else if sign, err = makeSigningSecret(r.Kind); err != nil {
+	} else if sign, err = standardwebhooks.Generate(r.Kind); err != nil {
 		return schemas.Subscription{}, fmt.Errorf("notifier: make a secret: %w", err)
 	}
 	if r.Overlap < 0 || r.Overlap > 30*24*time.Hour {
@@ -194,7 +193,7 @@ func (st *Store) Rotate(ctx context.Context, owner, id string, r Rotation) (sche
 	}
 	s, err := st.Get(ctx, owner, id)
 	if err == nil && r.Secret == "" {
-		s.Secret = sign.text
+		s.Secret = sign.Reveal()
 	}
 	return s, err
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/secrets"
 	"tocsin.dev/tocsin/notifier/filter"
@@ -31,9 +32,6 @@ type Sinks interface {
 	// credential in clear.
 	Check(spec schemas.Subscription) []problem.Field
 }
-
-// wakeDelivery is the subject of the hint that deliveries may be due.
-const wakeDelivery = "tocsin.wake.delivery"
 
 // Options is what a Store works with. Pool and Filters are needed; Keyring to
 // store and to open secrets. The rest has defaults.
@@ -71,6 +69,6 @@ type querier interface {
 // wake hints that a subscription's deliveries may be due.
 func (st *Store) wake() {
 	if st.Waker != nil {
-		st.Waker.Wake(wakeDelivery)
+		st.Waker.Wake(bus.WakeDelivery)
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/internal/standardwebhooks"
+	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -43,10 +45,7 @@ func (st *Store) Create(ctx context.Context, owner string, spec schemas.Subscrip
 	if fields := st.validate(&spec); len(fields) > 0 {
 		return none, false, problem.Refuse(fields...)
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return none, false, fmt.Errorf("notifier: subscription id: %w", err)
-	}
+	id := uuid7.New()
 	sign, made, err := signingFor(spec)
 	if err != nil {
 		return none, false, err
@@ -71,7 +70,7 @@ func (st *Store) Create(ctx context.Context, owner string, spec schemas.Subscrip
 			}
 			return nil
 		}
-		if sign.text != "" {
+		if !sign.IsZero() {
 			if err := st.insertSigning(ctx, tx, id, sign); err != nil {
 				return err
 			}
@@ -87,20 +86,20 @@ func (st *Store) Create(ctx context.Context, owner string, spec schemas.Subscrip
 	}
 	s, err := st.Get(ctx, owner, id.String())
 	if err == nil && made {
-		s.Secret = sign.text
+		s.Secret = sign.Reveal()
 	}
 	return s, true, err
 }
 
 // signingFor is the signing secret of a new subscription: its own, a new one
 // for a webhook, or none; and whether it was made.
-func signingFor(spec schemas.Subscription) (s signing, made bool, err error) {
+func signingFor(spec schemas.Subscription) (s standardwebhooks.Key, made bool, err error) {
 	switch {
 	case spec.Secret != "":
-		s, err = parseSigningSecret(spec.Secret)
+		s, err = standardwebhooks.ParseSigning(spec.Secret)
 		return s, false, err
 	case spec.Protocol == schemas.ProtocolHTTP:
-		s, err = makeSigningSecret(KindHMAC)
+		s, err = standardwebhooks.Generate(standardwebhooks.KindHMAC)
 		return s, true, err
 	}
 	return s, false, nil
