@@ -48,7 +48,7 @@ type Key struct {
 func Parse(s string) (Key, error) {
 	prefix, encoded, ok := strings.Cut(strings.TrimSpace(s), "_")
 	if !ok {
-		return Key{}, errors.New("has no prefix")
+		return Key{}, errors.New("has no prefix: a key begins with whsec_ (shared secret), whsk_ (private key) or whpk_ (public key)")
 	}
 	raw, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
