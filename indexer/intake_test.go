@@ -204,6 +204,7 @@ func hostileMessages(t *testing.T, r *rig) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r.publish(t, m.header, []byte(m.data))
+			key := digestOf(text.RedactMessage([]byte(m.data)))
 			var job jobs.Job
 			eventually(t, "the message is rejected", func() bool {
 				list, err := r.jobs.List(t.Context(), jobs.Filter{Kind: JobKind, State: jobs.Failed, Limit: jobs.MaxLimit})
@@ -211,7 +212,7 @@ func hostileMessages(t *testing.T, r *rig) {
 					t.Fatal(err)
 				}
 				i := slices.IndexFunc(list, func(j jobs.Job) bool {
-					return j.Rejected && j.Key == digestOf(text.RedactMessage([]byte(m.data))) && strings.Contains(j.Reason, m.hint)
+					return j.Rejected && j.Key == key && strings.Contains(j.Reason, m.hint)
 				})
 				if i >= 0 {
 					job = list[i]
