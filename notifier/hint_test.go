@@ -56,6 +56,9 @@ func TestEventsArePassedOnWhenCommitted(t *testing.T) {
 		schemas.TypeUpdateHeld: func(tx pgx.Tx) error {
 			return w.UpdateHeld(ctx, tx, schemas.UpdateHeld{Updater: "osv/go"})
 		},
+		schemas.TypeUpdateStale: func(tx pgx.Tx) error {
+			return w.UpdateStale(ctx, tx, schemas.UpdateStale{Set: "osv", Reason: "404"})
+		},
 		schemas.TypeSubscriptionFailing:   func(tx pgx.Tx) error { return w.SubscriptionFailing(ctx, tx, state) },
 		schemas.TypeSubscriptionRecovered: func(tx pgx.Tx) error { return w.SubscriptionRecovered(ctx, tx, state) },
 		schemas.TypeSubscriptionDisabled: func(tx pgx.Tx) error {

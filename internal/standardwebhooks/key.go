@@ -78,7 +78,7 @@ func Parse(s string) (Key, error) {
 		}
 		return Key{public: raw}, nil
 	}
-	return Key{}, errors.New("has a prefix that is none of whsec_, whsk_ and whpk_")
+	return Key{}, errors.New("has a prefix that is neither whsec_, whsk_ nor whpk_")
 }
 
 // ParseSigning reads a key that can sign.
