@@ -3,6 +3,7 @@ package oracle
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -116,6 +117,18 @@ func cvesOf(v *claircore.Vulnerability) []string {
 	}
 	return out
 }
+
+// scoredBy are the CVE ids whose scores count for a row: those that it is
+// called by; in a row that has neither one nor any alias, those in its links.
+func scoredBy(v *claircore.Vulnerability) []string {
+	out := cvesOf(v)
+	if len(out) == 0 && len(v.Aliases) == 0 && !v.Self.Valid() {
+		out = cveInLink.FindAllString(v.Links, -1)
+	}
+	return out
+}
+
+var cveInLink = regexp.MustCompile(`CVE-[0-9]{4}-[0-9]{4,}`)
 
 // rankOf is the severity of a CVSS 3 base score, counted as
 // schemas.SeverityNames.

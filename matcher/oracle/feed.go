@@ -135,7 +135,8 @@ func (f *feed) edit(g *gen) {
 	f.vulns[i] = &v
 }
 
-// twin adds another row of the same name for another package.
+// twin adds another row of the same name for another package. Its link stays
+// the one that add gave it: in a row without aliases, its CVE's scores count.
 func (f *feed) twin(g *gen) {
 	old := pick(g, f.vulns)
 	f.add(g)

@@ -129,7 +129,7 @@ func verdict(v *claircore.Vulnerability, known scores) Verdict {
 		out.FixedIn = q.Get("fixed")
 	}
 	worst := -1
-	for _, cve := range cvesOf(v) {
+	for _, cve := range scoredBy(v) {
 		out.KEV = out.KEV || known.kev[cve]
 		out.Likely = out.Likely || known.epss[cve] >= matcher.DefaultEPSSThreshold
 		if score, ok := known.cvss[cve]; ok {
