@@ -302,8 +302,8 @@ func TestSecretsAreSealed(t *testing.T) {
 	if tg := targets[id]; err != nil || tg.Subscription.State != schemas.StatePaused || !strings.Contains(tg.Subscription.Reason, "key") || len(tg.SigningSecrets) != 0 {
 		t.Errorf("without the key: %+v, %v", tg.Subscription, err)
 	}
-	if n, err := wrong.subs.Reseal(ctx); err == nil {
-		t.Errorf("resealed %d without the key", n)
+	if n, err := wrong.subs.Reseal(ctx); err != nil || n != 0 {
+		t.Errorf("without the key: resealed %d, %v; want none, which are left as they are", n, err)
 	}
 	both := replica(t, w.Pool, ring(fresh, bytes.Repeat([]byte{7}, secrets.KeySize)))
 	if n, err := both.subs.Reseal(ctx); err != nil || n != 2 {

@@ -143,6 +143,7 @@ func (a *App) start(ctx context.Context, life *lifecycle) error {
 			a.notice("API token written to " + filepath.Join(a.config.DataDir, access.File))
 		}
 	}
+	life.start("watch of sealing keys", s.keys.run)
 	for _, role := range a.roles() {
 		life.start(role, s.run(role))
 	}

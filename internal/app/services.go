@@ -49,6 +49,7 @@ type services struct {
 	queue         *delivery.Store
 	delivery      *delivery.Worker
 	tokens        *access.Store
+	keys          *keyWatch
 	api           http.Handler
 }
 
@@ -65,8 +66,12 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 		tokens: access.NewStore(pool),
 		queue:  delivery.NewStore(pool, delivery.StoreOptions{Wake: func() { b.Wake(delivery.WakeSubject) }}),
 	}
-	keyring, err := a.keyring()
+	keyring, err := a.keyring(ctx, pool)
 	if err != nil {
+		return nil, err
+	}
+	s.keys = &keyWatch{pool: pool, ring: keyring, log: a.log}
+	if err := s.keys.observe(a.registry, a.health); err != nil {
 		return nil, err
 	}
 	if err = a.newAnnouncer(s, pool, b, keyring); err != nil {
@@ -113,21 +118,6 @@ func (s *services) jobFailed(ctx context.Context, tx pgx.Tx, job jobs.Job) error
 		return s.announcer.JobRejected(ctx, tx, schemas.JobRejected{Job: job.ID.String(), Kind: job.Kind, Reason: job.Reason, Payload: job.Message()})
 	}
 	return nil
-}
-
-func (a *App) keyring() (*secrets.Keyring, error) {
-	if len(a.config.Secrets.Keys) == 0 {
-		return secrets.File(filepath.Join(a.config.DataDir, "secret.key"))
-	}
-	keys := make([][]byte, len(a.config.Secrets.Keys))
-	for i, k := range a.config.Secrets.Keys {
-		raw, err := base64.StdEncoding.DecodeString(k.Reveal())
-		if err != nil {
-			return nil, fmt.Errorf("secrets.keys[%d]: not base64", i)
-		}
-		keys[i] = raw
-	}
-	return secrets.New(keys...)
 }
 
 // newAnnouncer makes what the other roles announce with: the subscriptions and

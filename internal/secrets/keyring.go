@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -98,12 +100,16 @@ func Parse(text string) (*Keyring, error) {
 	return New(keys...)
 }
 
-// File returns the keyring that a file holds in the form of [Parse], and makes
-// the file with one new key, readable by its owner alone, if there is none.
-// Processes that share a database need the same file, or the same keys.
-func File(path string) (*Keyring, error) {
+// File returns the keyring that a file holds in the form of [Parse]. If there is
+// none and mayMake, which is asked then, returns no error, it makes the file with
+// one new key, readable by its owner alone. Processes that share a database need
+// the same file, or the same keys.
+func File(path string, mayMake func() error) (*Keyring, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := mayMake(); err != nil {
+			return nil, err
+		}
 		key := make([]byte, KeySize)
 		_, _ = rand.Read(key) // never fails
 		text, err = create(path, base64.StdEncoding.EncodeToString(key)+"\n")
@@ -180,6 +186,12 @@ func (k *Keyring) Open(s Sealed, context string) ([]byte, error) {
 
 // Stale says whether s was sealed with another key than Seal uses now.
 func (k *Keyring) Stale(s Sealed) bool { return s.KeyID != k.primary }
+
+// Has says whether the key of this id is in the keyring.
+func (k *Keyring) Has(id string) bool { return k.keys[id] != nil }
+
+// IDs are the ids of all its keys, in no order.
+func (k *Keyring) IDs() []string { return slices.Collect(maps.Keys(k.keys)) }
 
 // Primary is the id of the key that Seal uses.
 func (k *Keyring) Primary() string { return k.primary }

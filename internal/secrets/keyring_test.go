@@ -89,7 +89,7 @@ func TestFileIsMadeOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range ids {
 		wg.Go(func() {
-			k, err := File(path)
+			k, err := File(path, func() error { return nil })
 			if err != nil {
 				t.Error(err)
 				return
@@ -112,7 +112,25 @@ func TestFileIsMadeOnce(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 	_ = os.WriteFile(path, []byte("nonsense"), 0o600)
-	if _, err := File(path); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := File(path, func() error { return nil }); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("a broken file: %v", err)
+	}
+}
+
+func TestFileIsNotMadeAgainstTheCallersWord(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keys")
+	no := errors.New("another key is in use")
+	if _, err := File(path, func() error { return no }); !errors.Is(err, no) {
+		t.Errorf("%v, want the caller's reason", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is there: %v", err)
+	}
+	if _, err := File(path, func() error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := File(path, func() error { return no }); err != nil {
+		t.Errorf("a file that is there: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type Health struct {
 	mu     sync.Mutex
 	phase  phase
 	checks map[string]func(context.Context) error
+	notes  map[string]func() string
 }
 
 type phase int
@@ -34,7 +36,7 @@ func (p phase) String() string { return [...]string{"starting", "ready", "stoppi
 
 // NewHealth returns the health of a process that starts.
 func NewHealth() *Health {
-	return &Health{checks: map[string]func(context.Context) error{}}
+	return &Health{checks: map[string]func(context.Context) error{}, notes: map[string]func() string{}}
 }
 
 // Check adds something that readiness depends on, such as the database. The
@@ -43,6 +45,15 @@ func (h *Health) Check(name string, check func(context.Context) error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.checks[name] = check
+}
+
+// Note adds something that somebody has to look at although the process can do
+// its work: /readyz says it beside the checks. note must not block; it returns ""
+// while there is nothing to say.
+func (h *Health) Note(name string, note func() string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.notes[name] = note
 }
 
 // Ready says that everything has started.
@@ -61,6 +72,7 @@ func (h *Health) enter(p phase) {
 type status struct {
 	Status string            `json:"status"`
 	Checks map[string]string `json:"checks,omitempty"`
+	Notes  map[string]string `json:"notes,omitempty"`
 }
 
 // look asks every check at once.
@@ -72,11 +84,17 @@ func (h *Health) look(ctx context.Context) (status, bool) {
 	for n, c := range h.checks {
 		names, checks = append(names, n), append(checks, c)
 	}
+	notes := maps.Clone(h.notes)
 	h.mu.Unlock()
 
-	s := status{Status: p.String(), Checks: map[string]string{}}
+	s := status{Status: p.String(), Checks: map[string]string{}, Notes: map[string]string{}}
 	if p != serving {
 		return s, false
+	}
+	for name, note := range notes {
+		if said := note(); said != "" {
+			s.Notes[name] = text.Redact(said)
+		}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, errors.New("no answer in time"))
 	defer cancel()

@@ -138,7 +138,8 @@ DELETE FROM tocsin.secret WHERE subscription_id = @id AND kind <> 'credential' A
 
 // Rotate gives a webhook a new signing secret beside the old ones, which
 // sign too until the overlap ends, at most 30 days. One that was made is in
-// this answer alone.
+// this answer alone. Old ones that no configured key opens are removed at once:
+// so a subscription whose key is lost is delivered to again.
 func (st *Store) Rotate(ctx context.Context, owner, id string, r Rotation) (schemas.Subscription, error) {
 	var sign standardwebhooks.Key
 	var err error
@@ -172,6 +173,9 @@ func (st *Store) Rotate(ctx context.Context, owner, id string, r Rotation) (sche
 		}
 		if _, err := tx.Exec(ctx, purgeSigning, pgx.NamedArgs{"id": sid}); err != nil {
 			return fmt.Errorf("notifier: purge signing secrets: %w", err)
+		}
+		if err := st.forgetUnreadable(ctx, tx, sid); err != nil {
+			return err
 		}
 		var n int
 		if err := tx.QueryRow(ctx, countSigning, pgx.NamedArgs{"id": sid}).Scan(&n); err != nil {
@@ -299,54 +303,11 @@ func (st *Store) Targets(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]sc
 		if err != nil {
 			st.Logger.ErrorContext(ctx, "a subscription's secrets can't be opened; its deliveries wait", "subscription", one.subscription, "reason", err)
 			t.Subscription.State, t.Subscription.Reason = schemas.StatePaused, "its secrets can't be opened: "+err.Error()
+			if lostKey(err) {
+				t.Subscription.Reason = unreadable(one.sealed.KeyID)
+			}
 		}
 		out[one.subscription] = t
 	}
 	return out, nil
-}
-
-const (
-	staleSecrets = `
-SELECT subscription_id, id, kind, key_id, sealed, expires_at FROM tocsin.secret
-WHERE key_id <> @primary ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED`
-
-	resealSecret = `UPDATE tocsin.secret SET key_id = @key_id, sealed = @sealed WHERE id = @id`
-)
-
-// Reseal seals all secrets with the keyring's first key, and says how many it
-// changed. After it the other keys can be taken out.
-func (st *Store) Reseal(ctx context.Context) (int, error) {
-	if st.Keyring == nil {
-		return 0, fmt.Errorf("notifier: no key to seal secrets with")
-	}
-	total := 0
-	for {
-		n := 0
-		err := pgx.BeginFunc(ctx, st.Pool, func(tx pgx.Tx) error {
-			rows, err := tx.Query(ctx, staleSecrets, pgx.NamedArgs{"primary": st.Keyring.Primary()})
-			if err != nil {
-				return fmt.Errorf("notifier: read secrets: %w", err)
-			}
-			list, err := pgx.CollectRows(rows, scanSecret)
-			if err != nil {
-				return fmt.Errorf("notifier: read secrets: %w", err)
-			}
-			for _, s := range list {
-				text, err := st.open(s)
-				if err != nil {
-					return fmt.Errorf("notifier: reseal a secret of subscription %s: %w", s.subscription, err)
-				}
-				again := st.Keyring.Seal(text, sealContext(s.subscription, s.id, s.kind))
-				if _, err := tx.Exec(ctx, resealSecret, pgx.NamedArgs{"id": s.id, "key_id": again.KeyID, "sealed": again.Box}); err != nil {
-					return fmt.Errorf("notifier: reseal a secret: %w", err)
-				}
-			}
-			n = len(list)
-			return nil
-		})
-		if err != nil || n == 0 {
-			return total, err
-		}
-		total += n
-	}
 }

@@ -192,9 +192,9 @@ func (st *Store) Get(ctx context.Context, owner, id string) (schemas.Subscriptio
 	if err != nil {
 		return s, err
 	}
-	infos, err := st.secretInfos(ctx, []uuid.UUID{uuid.MustParse(s.ID)})
-	s.Secrets = infos[uuid.MustParse(s.ID)]
-	return s, err
+	list := []schemas.Subscription{s}
+	err = st.describe(ctx, list)
+	return list[0], err
 }
 
 // Bounds of a page: at most maxPage subscriptions, defaultPage if no number is
@@ -228,18 +228,32 @@ func (st *Store) List(ctx context.Context, owner, cursor string, limit int) (lis
 		list = list[:limit]
 		next = list[limit-1].ID
 	}
+	if err := st.describe(ctx, list); err != nil {
+		return nil, "", err
+	}
+	return list, next, nil
+}
+
+// describe adds to subscriptions what may be said of their secrets, and whether
+// they wait because those can't be opened.
+func (st *Store) describe(ctx context.Context, list []schemas.Subscription) error {
 	ids := make([]uuid.UUID, len(list))
 	for i, s := range list {
 		ids[i] = uuid.MustParse(s.ID)
 	}
 	infos, err := st.secretInfos(ctx, ids)
 	if err != nil {
-		return nil, "", err
+		return err
+	}
+	keys, err := keysOf(ctx, st.Pool, ids)
+	if err != nil {
+		return err
 	}
 	for i := range list {
 		list[i].Secrets = infos[ids[i]]
+		st.admit(&list[i], keys[ids[i]])
 	}
-	return list, next, nil
+	return nil
 }
 
 const replaceSubscription = `
@@ -314,6 +328,9 @@ func (st *Store) keepCredential(ctx context.Context, tx pgx.Tx, id uuid.UUID, ol
 		return []problem.Field{{Field: "/sinkcredential", Message: "has to be given again in full", Hint: "the sink changed, and a stored secret is not sent elsewhere"}}, nil
 	}
 	stored, err := st.credential(ctx, tx, id)
+	if lostKey(err) {
+		return []problem.Field{{Field: "/sinkcredential", Message: "has to be given again in full", Hint: "the key that sealed the stored one is not configured"}}, nil
+	}
 	if err != nil || stored == nil {
 		return nil, err
 	}

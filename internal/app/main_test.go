@@ -1,0 +1,9 @@
+package app
+
+import (
+	"testing"
+
+	"tocsin.dev/tocsin/internal/postgres/postgrestest"
+)
+
+func TestMain(m *testing.M) { postgrestest.Main(m) }
