@@ -42,7 +42,16 @@ func (s jobQueue) List(ctx context.Context, q v1.JobQuery) (v1.Page[v1.Job], err
 }
 
 func (s jobQueue) Get(ctx context.Context, id string) (v1.Job, error) {
-	return s.one(ctx, id, s.store.Get)
+	var waiting string
+	job, err := s.one(ctx, id, func(ctx context.Context, id uuid.UUID) (jobs.Job, error) {
+		j, err := s.store.Get(ctx, id)
+		if err == nil {
+			waiting = s.store.WaitingFor(ctx, j)
+		}
+		return j, err
+	})
+	job.WaitingFor = waiting
+	return job, err
 }
 
 func (s jobQueue) Retry(ctx context.Context, id string) (v1.Job, error) {

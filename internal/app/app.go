@@ -27,6 +27,10 @@ import (
 	"tocsin.dev/tocsin/updater"
 )
 
+// proofAge is how long a write that was taken speaks for readiness, so that
+// frequent probes do not write at every look.
+const proofAge = 5 * time.Second
+
 // RunFile is the name, under the data directory, of the file that says where a
 // running server is.
 const RunFile = "run.json"
@@ -121,14 +125,17 @@ func (a *App) start(ctx context.Context, life *lifecycle) error {
 		}
 	}()
 	life.start("introspection", serveHTTP(listeners.introspection, telemetry.Introspection(a.registry, a.health), a.log))
+	a.health.Step("connecting to PostgreSQL, and bringing the database up to date")
 	pool, err := a.database(ctx, life)
 	if err != nil {
 		return err
 	}
+	a.health.Step("connecting to NATS")
 	b, err := a.bus(ctx, life)
 	if err != nil {
 		return err
 	}
+	a.health.Step("starting the roles")
 	s, err := a.services(ctx, pool, b)
 	if err != nil {
 		return err
@@ -149,8 +156,8 @@ func (a *App) start(ctx context.Context, life *lifecycle) error {
 	}
 	served = true
 	life.start("api", serveHTTP(listeners.api, s.api, a.log))
-	a.health.Check("postgres", pool.Ping)
-	a.health.Check("nats", b.Check)
+	a.health.Check("postgres", telemetry.Proof(proofAge, func(ctx context.Context) error { return postgres.CheckWrite(ctx, pool) }))
+	a.health.Check("nats", telemetry.Proof(proofAge, b.Check))
 	a.health.Ready()
 	if err := a.writeRunFile(); err != nil {
 		return err

@@ -163,6 +163,7 @@ func (a *App) newJobs(pool *pgxpool.Pool, b *bus.Bus, onFailed func(context.Cont
 	policy := jobPolicy(j)
 	return jobs.New(pool, b, jobs.Options{
 		Policies: map[string]jobs.Policy{indexer.JobKind: policy, updater.Kind: policy},
+		RunBy:    map[string]string{indexer.JobKind: "indexer", updater.Kind: "updater"},
 		KeepDone: j.KeepDone.Std(), KeepFailed: j.KeepFailed.Std(), OnFailed: onFailed, Logger: a.log, Registerer: a.registry,
 	})
 }

@@ -156,17 +156,6 @@ func dial(ctx context.Context, url string, opts []nats.Option) (*nats.Conn, erro
 	}
 }
 
-// Check reports an error unless the connection is up and JetStream answers.
-func (b *Bus) Check(ctx context.Context) error {
-	if !b.nc.IsConnected() {
-		return fmt.Errorf("NATS: %s", b.nc.Status())
-	}
-	if _, err := b.js.AccountInfo(ctx); err != nil {
-		return fmt.Errorf("NATS: JetStream: %w", err)
-	}
-	return nil
-}
-
 // Close ends the connection. Messages being handled are handed over again
 // later, elsewhere.
 func (b *Bus) Close() {

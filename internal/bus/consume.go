@@ -41,11 +41,7 @@ const (
 // nobody else gets its message while this process lives and is connected. Its
 // context has the trace context of the message's header.
 func (b *Bus) Consume(ctx context.Context, subject string, concurrency int, handle func(context.Context, Message) error) error {
-	stream := StreamJobs
-	if subject == SubjectManifests || subject == SubjectUpdates {
-		stream = StreamIntake
-	}
-	c := consumer{bus: b, stream: stream, subject: subject, handle: handle}
+	c := consumer{bus: b, stream: streamOf(subject), subject: subject, handle: handle}
 	var wg sync.WaitGroup
 	for range max(concurrency, 1) {
 		wg.Go(func() { c.work(ctx) })
@@ -53,6 +49,16 @@ func (b *Bus) Consume(ctx context.Context, subject string, concurrency int, hand
 	wg.Wait()
 	return nil
 }
+
+// streamOf is the work queue of a subject, durable the name of its consumer.
+func streamOf(subject string) string {
+	if subject == SubjectManifests || subject == SubjectUpdates {
+		return StreamIntake
+	}
+	return StreamJobs
+}
+
+func durable(subject string) string { return strings.ReplaceAll(subject, ".", "-") }
 
 type consumer struct {
 	bus             *Bus
@@ -115,7 +121,7 @@ func (c *consumer) declare(ctx context.Context) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	cfg := jetstream.ConsumerConfig{
-		Durable:       strings.ReplaceAll(c.subject, ".", "-"),
+		Durable:       durable(c.subject),
 		FilterSubject: c.subject,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       ackWait,

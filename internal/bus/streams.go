@@ -34,10 +34,19 @@ const (
 	StreamIntake = "TOCSIN_INTAKE"
 	StreamJobs   = "TOCSIN_JOBS"
 	StreamEvents = "TOCSIN_EVENTS"
+	// StreamProbe has one message, which [Bus.Check] writes.
+	StreamProbe = "TOCSIN_PROBE"
 )
+
+// subjectProbe is what Check publishes to.
+const subjectProbe = "tocsin.probe"
 
 // duplicateWindow is how long a stream remembers message ids.
 const duplicateWindow = 2 * time.Minute
+
+// declareTimeout bounds one attempt at declaring the streams of a server that
+// has just started.
+const declareTimeout = 3 * time.Second
 
 // StreamOptions set what depends on the installation. A stream that exists is
 // changed to them.
@@ -121,6 +130,15 @@ func (o StreamOptions) configs() []jetstream.StreamConfig {
 		MaxAge:      o.EventsMaxAge,
 		Duplicates:  duplicateWindow,
 		Replicas:    o.Replicas,
+	}, {
+		Name:        StreamProbe,
+		Description: "what readiness writes, to see that writes are taken",
+		Subjects:    []string{subjectProbe},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		MaxMsgs:     1,
+		MaxBytes:    64 << 10,
+		Replicas:    o.Replicas,
 	}}
 }
 
@@ -137,10 +155,19 @@ func (b *Bus) declare(ctx context.Context) error {
 // declareWhenReady declares the streams as soon as the server lets it: one that
 // has just started may not have JetStream or, on a cluster, a leader yet.
 func (b *Bus) declareWhenReady(ctx context.Context) error {
+	var said error // what the server last answered, which tells more than that time is over
 	for {
-		err := b.declare(ctx)
+		// A cluster without a leader yet does not answer a request, then or later.
+		attempt, cancel := context.WithTimeout(ctx, declareTimeout)
+		err := b.declare(attempt)
+		cancel()
 		if err == nil {
 			return nil
+		}
+		if said != nil && errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("%w (last answer: %w)", err, said)
+		} else {
+			said = err
 		}
 		if errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
 			return fmt.Errorf("%w (enable JetStream for this account)", err)

@@ -77,6 +77,11 @@ func (c *jobsShowCmd) Run(e *env) error {
 				return err
 			}
 		}
+		if j.WaitingFor != "" {
+			if err := e.printf("\nWaiting for %s\n", terminal.Clean(j.WaitingFor)); err != nil {
+				return err
+			}
+		}
 		if j.Reason != "" {
 			return e.printf("\n%s\n", terminal.Clean(j.Reason))
 		}

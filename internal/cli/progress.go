@@ -24,14 +24,42 @@ func (e *env) progressEnd() {
 	}
 }
 
+// sayEvery is how often a wait that nobody sees the progress of is spoken of.
+const sayEvery = 15 * time.Second
+
+// saying tells a log or a pipe, where there is no line of progress, what a wait
+// is for: after a few seconds, and then now and then.
+type saying struct {
+	e     *env
+	since time.Time
+	count int
+}
+
+func (s *saying) say(text string) {
+	wait := sayEvery
+	if s.count == 0 {
+		wait = 3 * time.Second
+	}
+	if terminal.Interactive(s.e.err) || s.e.now().Sub(s.since) < wait {
+		return
+	}
+	s.since, s.count = s.e.now(), s.count+1
+	s.e.notef("%s", terminal.Clean(text))
+}
+
 // follow asks for a job until it has ended, and shows its progress.
 func (e *env) follow(cl *client, job v1.Job) (v1.Job, error) {
 	defer e.progressEnd()
 	pause := 100 * time.Millisecond
+	said := saying{e: e, since: e.now()}
 	for !job.Done && !job.Failed {
 		text := job.Progress
 		if text == "" {
 			text = job.State
+		}
+		if job.WaitingFor != "" {
+			text = "waiting for " + job.WaitingFor
+			said.say(job.Key + ": " + text)
 		}
 		e.progress("%s: %s", job.Key, text)
 		select {

@@ -191,6 +191,7 @@ Examples:
 
 func (c *healthCmd) Run(e *env) error {
 	deadline := e.now().Add(c.Wait)
+	defer e.progressEnd()
 	for {
 		err := ready(e, "http://"+c.address(e)+"/readyz") // a server that is starting has yet to say where it is
 		if err == nil {
@@ -199,6 +200,7 @@ func (c *healthCmd) Run(e *env) error {
 		if !e.now().Before(deadline) {
 			return err
 		}
+		e.progress("waiting: %v", err)
 		select {
 		case <-e.ctx.Done():
 			return e.ctx.Err()

@@ -41,6 +41,8 @@ type Options struct {
 	// KeepDone and KeepFailed are how long ended jobs are kept; [DefaultKeepDone]
 	// and [DefaultKeepFailed] if zero.
 	KeepDone, KeepFailed time.Duration
+	// RunBy names the role that runs a kind of jobs, for people.
+	RunBy map[string]string
 	// OnFailed, if set, is called when a job fails for good, in the transaction
 	// that says so; its error undoes that, and it is tried again later.
 	OnFailed func(ctx context.Context, tx pgx.Tx, job Job) error

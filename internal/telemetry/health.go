@@ -13,13 +13,14 @@ import (
 )
 
 // checkTimeout bounds one look at what readiness depends on.
-const checkTimeout = 2 * time.Second
+const checkTimeout = 4 * time.Second
 
 // Health knows whether this process can do its work. Its methods may be called
 // concurrently.
 type Health struct {
 	mu     sync.Mutex
 	phase  phase
+	step   string // what it does while it starts
 	checks map[string]func(context.Context) error
 	notes  map[string]func() string
 }
@@ -56,6 +57,13 @@ func (h *Health) Note(name string, note func() string) {
 	h.notes[name] = note
 }
 
+// Step says what a process that starts is doing, or waiting for.
+func (h *Health) Step(what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.step = what
+}
+
 // Ready says that everything has started.
 func (h *Health) Ready() { h.enter(serving) }
 
@@ -71,6 +79,7 @@ func (h *Health) enter(p phase) {
 // status is what /readyz answers.
 type status struct {
 	Status string            `json:"status"`
+	Step   string            `json:"step,omitempty"` // of a process that starts
 	Checks map[string]string `json:"checks,omitempty"`
 	Notes  map[string]string `json:"notes,omitempty"`
 }
@@ -78,7 +87,7 @@ type status struct {
 // look asks every check at once.
 func (h *Health) look(ctx context.Context) (status, bool) {
 	h.mu.Lock()
-	p := h.phase
+	p, step := h.phase, h.step
 	names := make([]string, 0, len(h.checks))
 	checks := make([]func(context.Context) error, 0, len(h.checks))
 	for n, c := range h.checks {
@@ -88,6 +97,9 @@ func (h *Health) look(ctx context.Context) (status, bool) {
 	h.mu.Unlock()
 
 	s := status{Status: p.String(), Checks: map[string]string{}, Notes: map[string]string{}}
+	if p == starting {
+		s.Step = step
+	}
 	if p != serving {
 		return s, false
 	}

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	claircore "github.com/quay/claircore/toolkit/log"
 
@@ -156,4 +157,34 @@ func TestIntrospection(t *testing.T) {
 	if code, _ := get(t, h, "/nothing"); code != http.StatusNotFound {
 		t.Errorf("nothing: %d", code)
 	}
+}
+
+func TestProof(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	var answer error
+	check := telemetry.Proof(time.Hour, func(context.Context) error { asked++; return answer })
+	answer = errors.New("full")
+	for range 2 {
+		if err := check(t.Context()); err == nil {
+			t.Fatal("a bad answer is forgotten")
+		}
+	}
+	answer = nil
+	for range 5 {
+		if err := check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asked != 3 {
+		t.Errorf("asked %d times, want 3: a good answer speaks for an hour, a bad one for nobody", asked)
+	}
+	release := make(chan struct{})
+	slow := telemetry.Proof(0, func(context.Context) error { <-release; return nil })
+	go func() { _ = slow(context.Background()) }()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("no answer in time"))
+	for slow(ctx) == nil { // until the other one has its turn
+	}
+	close(release)
 }

@@ -4,17 +4,19 @@ import "time"
 
 // Job is one piece of work: a manifest to index or an updater set to run.
 type Job struct {
-	ID        string    `json:"id" doc:"UUID of the job"`
-	Kind      string    `json:"kind" doc:"manifest or update" example:"manifest"`
-	Key       string    `json:"key" doc:"What the job is about: an image, a digest or an updater set"`
-	State     string    `json:"state" doc:"queued, running, done or failed"`
-	Attempts  int       `json:"attempts" doc:"Attempts so far"`
-	Reason    string    `json:"reason,omitempty" doc:"Why the last attempt failed"`
-	Message   string    `json:"message,omitempty" doc:"The beginning of the message that nobody could understand, without what looks like a credential"`
-	Progress  string    `json:"progress,omitempty" doc:"What the job is doing now"`
-	Result    string    `json:"result,omitempty" doc:"What came of it, such as a manifest digest"`
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
+	ID       string `json:"id" doc:"UUID of the job"`
+	Kind     string `json:"kind" doc:"manifest or update" example:"manifest"`
+	Key      string `json:"key" doc:"What the job is about: an image, a digest or an updater set"`
+	State    string `json:"state" doc:"queued, running, done or failed"`
+	Attempts int    `json:"attempts" doc:"Attempts so far"`
+	Reason   string `json:"reason,omitempty" doc:"Why the last attempt failed"`
+	Message  string `json:"message,omitempty" doc:"The beginning of the message that nobody could understand, without what looks like a credential"`
+	Progress string `json:"progress,omitempty" doc:"What the job is doing now"`
+	Result   string `json:"result,omitempty" doc:"What came of it, such as a manifest digest"`
+	// WaitingFor is in the answer about one job, not in lists.
+	WaitingFor string    `json:"waiting_for,omitempty" doc:"What a queued job waits for; in the answer about one job alone"`
+	CreatedAt  time.Time `json:"created_at"`
+	UpdatedAt  time.Time `json:"updated_at"`
 	// Done and Failed say how it ended; neither is set while it is under way.
 	Done   bool `json:"done" doc:"The job has ended well"`
 	Failed bool `json:"failed" doc:"The job was given up"`
