@@ -13,7 +13,7 @@ WITH unnamed AS (
   DELETE FROM tocsin.name n USING tocsin.manifest m WHERE m.id = n.manifest_id AND m.digest = ANY(@digests)
 )
 UPDATE tocsin.manifest
-SET state = 'deleted', verified = false, reason = '', inventory_id = NULL, indexer_state = '', degraded = false, purged = false,
+SET state = 'deleted', named = false, superseded_at = NULL, verified = false, reason = '', inventory_id = NULL, indexer_state = '', degraded = false, purged = false,
     sealed_key = '', sealed = NULL, updated_at = now()
 WHERE digest = ANY(@digests) AND state <> 'deleted'
 RETURNING id, digest`

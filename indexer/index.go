@@ -79,6 +79,9 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 	case errors.Is(err, ErrNotFound), err == nil && m.State == StateDeleted:
 		jobs.Result(ctx, "the manifest has been deleted")
 		return nil
+	case err == nil && m.State == StateRetired:
+		jobs.Result(ctx, "the manifest has been retired")
+		return nil
 	case err != nil:
 		return err
 	case m.State == StateIndexed && !m.Stale && !m.Degraded:

@@ -51,19 +51,24 @@ type Indexed struct {
 	Force bool
 }
 
-// Recorder makes inventories of index reports. Both methods may be repeated.
+// Recorder makes inventories of index reports. All methods may be repeated.
 type Recorder interface {
 	// Indexed records the inventory, sets the manifest's row to indexed, and
 	// writes the event, in one transaction.
 	Indexed(ctx context.Context, m Indexed, report *claircore.IndexReport) error
 	// Forget takes a manifest's inventory out of use.
 	Forget(ctx context.Context, manifestID int32) error
+	// Retire takes the inventories of the manifests that choose returns out of
+	// use, in tx. choose is called once nothing in the transaction can wait for
+	// an update of a feed any more.
+	Retire(ctx context.Context, tx pgx.Tx, choose func() ([]int32, error)) error
 }
 
 // Announcer writes events in the transaction of the rows they speak of.
 type Announcer interface {
 	JobRejected(ctx context.Context, tx pgx.Tx, data schemas.JobRejected) error
 	ManifestIndexFailed(ctx context.Context, tx pgx.Tx, data schemas.ManifestIndexFailed) error
+	ManifestRetired(ctx context.Context, tx pgx.Tx, ev schemas.RetiredEvent) error
 }
 
 // Jobs is the work queue; [jobs.Store] is one. Its OnFailed hook must call
@@ -120,6 +125,9 @@ type Options struct {
 	// MaintainEvery is the pause between looks for manifests to index again or
 	// to clean up after; 15 s if zero.
 	MaintainEvery time.Duration
+	// RetireAfter is how long a manifest is kept in use that no name stands for
+	// any more; for ever if zero.
+	RetireAfter time.Duration
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer

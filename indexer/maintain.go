@@ -25,7 +25,7 @@ const (
 
 // maintain looks, every now and then, for work that nobody asked for: manifests
 // whose job was never queued, manifests to index again, deleted manifests to
-// clean up after, and blobs that nothing needs. A failure is logged and tried
+// clean up after, manifests to retire, and blobs that nothing needs. A failure is logged and tried
 // again at the next look.
 func (ix *Indexer) maintain(ctx context.Context) error {
 	tick := time.NewTicker(ix.opts.MaintainEvery)
@@ -33,7 +33,7 @@ func (ix *Indexer) maintain(ctx context.Context) error {
 	var swept time.Time
 	for {
 		ix.children.Reap()
-		err := errors.Join(ix.requeuePending(ctx), ix.reindexStale(ctx), ix.purge(ctx))
+		err := errors.Join(ix.requeuePending(ctx), ix.reindexStale(ctx), ix.purge(ctx), ix.retire(ctx))
 		if time.Since(swept) > sweepEvery {
 			swept = time.Now()
 			err = errors.Join(err, ix.sweepBlobs(ctx))

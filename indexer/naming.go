@@ -32,6 +32,13 @@ WHERE excluded.verified OR NOT name.verified`
 DELETE FROM tocsin.name n
 WHERE n.name = ANY(@names)
   AND NOT EXISTS (SELECT FROM tocsin.manifest m WHERE m.id = n.manifest_id AND m.digest = ANY(@digests))`
+
+	// noteNamed notes that a name stands for a manifest, whose row the caller's
+	// transaction holds.
+	noteNamed = `
+UPDATE tocsin.manifest m SET named = true, superseded_at = NULL
+WHERE m.id = @manifest AND (NOT m.named OR m.superseded_at IS NOT NULL)
+  AND EXISTS (SELECT FROM tocsin.name n WHERE n.manifest_id = m.id)`
 )
 
 // point makes names stand for a manifest, on a platform if that is known. What
@@ -41,7 +48,7 @@ func (s *store) point(ctx context.Context, tx pgx.Tx, manifest int32, names []st
 		return nil
 	}
 	args := pgx.NamedArgs{"names": names, "platform": platform, "manifest": manifest, "verified": verified}
-	for _, sql := range []string{lockNames, unpointNames, pointNames} {
+	for _, sql := range []string{lockNames, unpointNames, pointNames, noteNamed} {
 		if _, err := tx.Exec(ctx, sql, args); err != nil {
 			return err
 		}

@@ -19,7 +19,9 @@ type Image struct {
 	Labels    map[string]string
 	Platform  string // "os/arch[/variant]"; "" if nobody said
 	Verified  bool   // a registry answered with it
-	State     string
+	// Superseded says that names stood for it, and that none does any more.
+	Superseded bool
+	State      string
 	// Reason says why indexing failed; of an indexed image, why indexing it
 	// again did.
 	Reason       string
@@ -35,7 +37,7 @@ type Filter struct {
 	// Name is a pattern over names: * stands for anything, slashes included,
 	// and ? for one character. Empty selects all.
 	Name string
-	// State is one of the states; empty selects all but deleted ones.
+	// State is one of the states; empty selects all but deleted and retired ones.
 	State string
 	// Before selects images older than the one with this id: the last of the
 	// page before. Zero starts at the newest.
@@ -47,11 +49,11 @@ type Filter struct {
 const maxPage = 500
 
 const imageColumns = `
-SELECT m.id, m.digest, m.reference, n.names, n.labels, coalesce(n.labels ->> 'platform', ''), m.verified, m.state, m.reason, m.packages, m.warnings, m.indexer_state, m.created_at, m.indexed_at
+SELECT m.id, m.digest, m.reference, n.names, n.labels, coalesce(n.labels ->> 'platform', ''), m.verified, m.id IN (SELECT manifest_id FROM tocsin.superseded), m.state, m.reason, m.packages, m.warnings, m.indexer_state, m.created_at, m.indexed_at
 FROM tocsin.manifest m JOIN tocsin.naming n ON n.id = m.naming_id`
 
 const listImages = imageColumns + `
-WHERE (CASE WHEN @state = '' THEN m.state <> 'deleted' ELSE m.state = @state END)
+WHERE (CASE WHEN @state = '' THEN m.state NOT IN ('deleted', 'retired') ELSE m.state = @state END)
   AND (@before = 0 OR m.id < @before)
   AND (@pattern = '' OR EXISTS (SELECT FROM unnest(n.names) AS name WHERE name LIKE @pattern))
 ORDER BY m.id DESC LIMIT @limit`

@@ -173,6 +173,16 @@ func (r *rig) Forget(ctx context.Context, id int32) error {
 	return err
 }
 
+func (r *rig) Retire(ctx context.Context, tx pgx.Tx, choose func() ([]int32, error)) error {
+	ids, err := choose()
+	for _, id := range ids {
+		if err := announce(ctx, tx, "forgotten", id); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
 // records counts how often a manifest's inventory was recorded.
 func (r *rig) records(digest string) (n int) {
 	r.mu.Lock()
@@ -199,6 +209,10 @@ func (announcer) JobRejected(ctx context.Context, tx pgx.Tx, data schemas.JobRej
 
 func (announcer) ManifestIndexFailed(ctx context.Context, tx pgx.Tx, data schemas.ManifestIndexFailed) error {
 	return announce(ctx, tx, schemas.TypeManifestIndexFailed, data)
+}
+
+func (announcer) ManifestRetired(ctx context.Context, tx pgx.Tx, ev schemas.RetiredEvent) error {
+	return announce(ctx, tx, schemas.TypeManifestRetired, ev.Data)
 }
 
 // announced returns the events of a type so far.

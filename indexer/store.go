@@ -21,6 +21,7 @@ const (
 	StateIndexed = "indexed"
 	StateFailed  = "failed" // never indexed, given up
 	StateDeleted = "deleted"
+	StateRetired = "retired" // no name stood for it for long; kept, without events
 )
 
 // ErrNotFound is returned for a manifest Tocsin doesn't know, or that was
@@ -67,7 +68,7 @@ RETURNING id, state, spec, coalesce(naming_id, 0), indexer_state = @state AND NO
 UPDATE tocsin.manifest
 SET spec = @spec, sealed_key = @sealed_key, sealed = @sealed,
     reference = CASE WHEN @reference = '' THEN reference ELSE @reference END,
-    state = CASE WHEN state IN ('failed', 'deleted') THEN 'pending' ELSE state END,
+    state = CASE WHEN state IN ('failed', 'deleted', 'retired') THEN 'pending' ELSE state END,
     reason = '', purged = false, attempted_state = '', verified = verified OR @verified, updated_at = now()
 WHERE id = @id`
 

@@ -40,10 +40,12 @@ INSERT INTO affected_manifest
 SELECT m.id, x.inventory_id, coalesce(m.naming_id, 0), x.added, x.removed, x.revised,
   CASE WHEN f.of & 32 <> 0 THEN 5 WHEN f.of & 16 <> 0 THEN 4 WHEN f.of & 8 <> 0 THEN 3
        WHEN f.of & 4 <> 0 THEN 2 WHEN f.of & 2 <> 0 THEN 1 ELSE 0 END,
-  f.of & 64 <> 0, f.of & 128 <> 0, nullif(x.epss, -1)
+  f.of & 64 <> 0, f.of & 128 <> 0, nullif(x.epss, -1),
+  CASE WHEN s.manifest_id IS NOT NULL THEN '{"superseded": true}'::jsonb END
 FROM (%s) x
 CROSS JOIN LATERAL (SELECT CASE WHEN x.flags & 63 <> 0 THEN x.flags ELSE x.flags >> 9 END AS of) f
 JOIN tocsin.manifest m ON m.id = x.manifest_id AND m.state <> 'deleted'
+LEFT JOIN tocsin.superseded s ON s.manifest_id = m.id
 WHERE x.flags <> 0`
 
 	// byIndex asks the index over inventories who has each occurrence: its cost

@@ -26,6 +26,8 @@ type Manifest struct {
 	Warnings     []string
 	// Force announces the manifest even if nothing about it is new.
 	Force bool
+
+	superseded bool // no name stands for it any more
 }
 
 // MaxPackages is how many different packages a manifest may hold.
@@ -34,8 +36,8 @@ const MaxPackages = 250_000
 // ErrTooManyPackages is returned for a report with more than [MaxPackages].
 var ErrTooManyPackages = errors.New("index report has too many packages")
 
-// ErrUnknownManifest is returned for a manifest that isn't there or was
-// deleted.
+// ErrUnknownManifest is returned for a manifest that isn't there, or was
+// deleted or retired.
 var ErrUnknownManifest = problem.New(problem.NotFound, "unknown manifest")
 
 const (
@@ -43,13 +45,15 @@ const (
 	lockBarrier       = `SELECT pg_advisory_xact_lock(@key)`
 
 	lockManifest = `
-SELECT m.state = 'indexed', m.indexer_state, i.id, coalesce(i.occurrences, '{}')
+SELECT m.state = 'indexed', m.indexer_state, m.id IN (SELECT manifest_id FROM tocsin.superseded), i.id, coalesce(i.occurrences, '{}')
 FROM tocsin.manifest m
 LEFT JOIN tocsin.inventory i ON i.manifest_id = m.id AND i.current
-WHERE m.id = @manifest AND m.state <> 'deleted'
+WHERE m.id = @manifest AND m.state NOT IN ('deleted', 'retired')
 FOR UPDATE OF m`
 
 	retireInventory = `UPDATE tocsin.inventory SET current = false, retired_at = now() WHERE manifest_id = @manifest AND current`
+
+	retireInventories = `UPDATE tocsin.inventory SET current = false, retired_at = now() WHERE manifest_id = ANY(@manifests) AND current`
 
 	insertInventory = `
 INSERT INTO tocsin.inventory (manifest_id, occurrences, current)
@@ -114,7 +118,7 @@ func (e *Engine) recordInventory(ctx context.Context, m Manifest, r inventoried)
 		var state string
 		var inventory *int64
 		var held []int32
-		err := tx.QueryRow(ctx, lockManifest, pgx.NamedArgs{"manifest": m.ID}).Scan(&done, &state, &inventory, &held)
+		err := tx.QueryRow(ctx, lockManifest, pgx.NamedArgs{"manifest": m.ID}).Scan(&done, &state, &m.superseded, &inventory, &held)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrUnknownManifest
 		}
@@ -158,13 +162,16 @@ func (e *Engine) announceIndexed(ctx context.Context, tx pgx.Tx, m Manifest, inv
 	ev := schemas.IndexedEvent{
 		ManifestID: m.ID, InventoryID: inventory, NamingID: m.NamingID,
 		Data: schemas.ManifestIndexed{
-			Manifest: schemas.Manifest{Digest: m.Digest, Names: m.Names, Labels: m.Labels},
+			Manifest: schemas.Manifest{Digest: m.Digest, Names: m.Names, Labels: m.Labels, Superseded: m.superseded},
 			Packages: r.packages, Vulnerabilities: p.bySeverity, Coverage: &r.coverage,
 			IndexerState: m.IndexerState, Reindexed: m.Reindexed, Warnings: slices.Concat(m.Warnings, p.warning()),
 		},
 		Extensions: p.extensions(),
 	}
 	ev.Extensions.Coverage = &r.coverage.State
+	if m.superseded {
+		ev.Extensions.Superseded = &m.superseded
+	}
 	if len(m.Names) > 0 {
 		ev.Extensions.Image = &m.Names[0]
 	}
@@ -181,4 +188,19 @@ func (e *Engine) Forget(ctx context.Context, manifestID int32) error {
 		_, err := tx.Exec(ctx, retireInventory, pgx.NamedArgs{"manifest": manifestID})
 		return err
 	})
+}
+
+// Retire takes the inventories of the manifests that choose returns out of what
+// later updates are held against, in tx. choose is called when no update is
+// being told of, nor will be until the transaction ends.
+func (e *Engine) Retire(ctx context.Context, tx pgx.Tx, choose func() ([]int32, error)) error {
+	if _, err := tx.Exec(ctx, lockBarrierShared, pgx.NamedArgs{"key": BarrierKey}); err != nil {
+		return err
+	}
+	manifests, err := choose()
+	if err != nil || len(manifests) == 0 {
+		return err
+	}
+	_, err = tx.Exec(ctx, retireInventories, pgx.NamedArgs{"manifests": manifests})
+	return err
 }

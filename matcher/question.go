@@ -43,7 +43,7 @@ const (
 	// selectHolders lists the manifests that hold one of the findings'
 	// occurrences now.
 	selectHolders = `
-SELECT i.manifest_id, i.id, m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}')
+SELECT i.manifest_id, i.id, m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}'), m.id IN (SELECT manifest_id FROM tocsin.superseded)
 FROM tocsin.inventory i
 JOIN tocsin.manifest m ON m.id = i.manifest_id AND m.state <> 'deleted'
 LEFT JOIN tocsin.naming n ON n.id = m.naming_id
@@ -85,7 +85,7 @@ func (w *work) holders(ctx context.Context, after int32, limit int) ([]held, *di
 	for rows.Next() {
 		var h held
 		var inventory int64
-		if err := rows.Scan(&h.id, &inventory, &h.manifest.Digest, &h.manifest.Names, &h.manifest.Labels); err != nil {
+		if err := rows.Scan(&h.id, &inventory, &h.manifest.Digest, &h.manifest.Names, &h.manifest.Labels, &h.manifest.Superseded); err != nil {
 			rows.Close()
 			return nil, nil, err
 		}

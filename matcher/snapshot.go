@@ -10,7 +10,8 @@ import (
 )
 
 const selectCurrent = `
-SELECT m.id, i.id, coalesce(m.naming_id, 0), m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}'), coalesce(m.indexer_state, ''), i.occurrences
+SELECT m.id, i.id, coalesce(m.naming_id, 0), m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}'), coalesce(m.indexer_state, ''),
+  m.id IN (SELECT manifest_id FROM tocsin.superseded), i.occurrences
 FROM tocsin.inventory i
 JOIN tocsin.manifest m ON m.id = i.manifest_id AND m.state <> 'deleted'
 LEFT JOIN tocsin.naming n ON n.id = m.naming_id
@@ -38,7 +39,7 @@ func (e *Engine) Snapshot(ctx context.Context, after int32, limit int) ([]schema
 			var ev schemas.IndexedEvent
 			var occurrences []int32
 			m := &ev.Data.Manifest
-			_, err = pgx.ForEachRow(rows, []any{&ev.ManifestID, &ev.InventoryID, &ev.NamingID, &m.Digest, &m.Names, &m.Labels, &ev.Data.IndexerState, &occurrences}, func() error {
+			_, err = pgx.ForEachRow(rows, []any{&ev.ManifestID, &ev.InventoryID, &ev.NamingID, &m.Digest, &m.Names, &m.Labels, &ev.Data.IndexerState, &m.Superseded, &occurrences}, func() error {
 				out, held = append(out, ev), append(held, occurrences)
 				*m, occurrences = schemas.Manifest{}, nil
 				return nil
@@ -53,6 +54,9 @@ func (e *Engine) Snapshot(ctx context.Context, after int32, limit int) ([]schema
 				}
 				out[i].Data.Packages, out[i].Data.Vulnerabilities, out[i].Data.Warnings = len(held[i]), p.bySeverity, p.warning()
 				out[i].Data.Snapshot, out[i].Extensions = true, p.extensions()
+				if m := &out[i].Data.Manifest; m.Superseded {
+					out[i].Extensions.Superseded = &m.Superseded
+				}
 			}
 			return nil
 		})

@@ -47,6 +47,23 @@ func (a *Announcer) ManifestIndexFailed(ctx context.Context, tx pgx.Tx, data sch
 	return a.emit(ctx, tx, r, audience{})
 }
 
+// ManifestRetired announces in tx that a manifest is no longer watched.
+func (a *Announcer) ManifestRetired(ctx context.Context, tx pgx.Tx, ev schemas.RetiredEvent) error {
+	ev.Data.Manifest = filled(ev.Data.Manifest)
+	m := ev.Data.Manifest
+	x := schemas.Extensions{Superseded: &m.Superseded}
+	if len(m.Names) > 0 {
+		x.Image = &m.Names[0]
+	}
+	r, err := a.Events.New(ctx, schemas.TypeManifestRetired, m.Digest, x, ev.Data)
+	if err != nil {
+		return err
+	}
+	r.Key = schemas.ChangeKey{ManifestID: ev.ManifestID, NamingID: ev.NamingID}
+	r.Names = m.Names
+	return a.emit(ctx, tx, r, audience{})
+}
+
 // UpdateCompleted announces in tx that an update has been worked through.
 func (a *Announcer) UpdateCompleted(ctx context.Context, tx pgx.Tx, data schemas.UpdateCompleted) error {
 	return a.announce(ctx, tx, schemas.TypeUpdateCompleted, "", ofUpdate(data.Update), data)

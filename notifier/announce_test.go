@@ -124,6 +124,10 @@ func TestEveryAnnouncement(t *testing.T) {
 		schemas.TypeManifestIndexFailed: func(tx pgx.Tx) error {
 			return w.ManifestIndexFailed(ctx, tx, schemas.ManifestIndexFailed{Manifest: schemas.Manifest{Digest: digest}, Reason: "not a tar"})
 		},
+		schemas.TypeManifestRetired: func(tx pgx.Tx) error {
+			return w.ManifestRetired(ctx, tx, schemas.RetiredEvent{ManifestID: 1, NamingID: 1,
+				Data: schemas.ManifestRetired{Manifest: schemas.Manifest{Digest: digest, Names: []string{"a/b:1"}, Superseded: true}, SupersededAt: osv.Date}})
+		},
 		schemas.TypeUpdateCompleted: func(tx pgx.Tx) error { return w.UpdateCompleted(ctx, tx, schemas.UpdateCompleted{Update: osv}) },
 		schemas.TypeUpdateFailed: func(tx pgx.Tx) error {
 			return w.UpdateFailed(ctx, tx, schemas.UpdateFailed{Set: "osv", Reason: "404"})
@@ -155,7 +159,7 @@ func TestEveryAnnouncement(t *testing.T) {
 		t.Errorf("%d deliveries by a filter over the data, want 1", n)
 	}
 	page, err := w.Log.List(ctx, eventlog.Query{})
-	if err != nil || len(page.Items) != 7 {
+	if err != nil || len(page.Items) != 8 {
 		t.Fatalf("%d events, %v", len(page.Items), err)
 	}
 	for _, e := range page.Items {

@@ -33,6 +33,7 @@ type Extensions struct {
 	Revised      *int32
 	FirstLoad    *bool
 	Coverage     *string
+	Superseded   *bool
 }
 
 // Attribute is one extension attribute. Filters, the event log, the AsyncAPI
@@ -82,6 +83,8 @@ var Attributes = []Attribute{
 		field: func(x *Extensions) any { return &x.FirstLoad }},
 	{Name: "coverage", Meaning: "of an indexed image: `full`, `partial` or `none` of it is such that a loaded feed could speak of it ([coverage](coverage.md))",
 		field: func(x *Extensions) any { return &x.Coverage }},
+	{Name: "superseded", Meaning: "true where names stood for the image and none does any more; absent otherwise",
+		field: func(x *Extensions) any { return &x.Superseded }},
 }
 
 // Kind is the attribute's type.

@@ -10,6 +10,7 @@ const (
 	TypeManifestIndexed        = "dev.tocsin.manifest.indexed.v1"
 	TypeManifestIndexFailed    = "dev.tocsin.manifest.index_failed.v1"
 	TypeVulnerabilitiesChanged = "dev.tocsin.manifest.vulnerabilities_changed.v1"
+	TypeManifestRetired        = "dev.tocsin.manifest.retired.v1"
 	TypeUpdateCompleted        = "dev.tocsin.update.completed.v1"
 	TypeManifestsChanged       = "dev.tocsin.update.manifests_changed.v1"
 	TypeUpdateFailed           = "dev.tocsin.update.failed.v1"
@@ -31,6 +32,9 @@ type Manifest struct {
 	Digest string            `json:"digest"`
 	Names  []string          `json:"names"`
 	Labels map[string]string `json:"labels"`
+	// Superseded says that names stood for the manifest and that none does any
+	// more.
+	Superseded bool `json:"superseded,omitempty"`
 }
 
 // Update names the step of one updater that an event speaks of. Previous is
@@ -210,6 +214,14 @@ type ManifestIndexFailed struct {
 	Attempts int      `json:"attempts"`
 }
 
+// ManifestRetired is the data of TypeManifestRetired: no name has stood for the
+// manifest since SupersededAt, and updates are not held against it any more. It
+// is back when it is published again.
+type ManifestRetired struct {
+	Manifest     Manifest  `json:"manifest"`
+	SupersededAt time.Time `json:"superseded_at"`
+}
+
 // UpdateCompleted is the data of TypeUpdateCompleted. Added, Removed and
 // Revised count advisories of the feed, not findings.
 type UpdateCompleted struct {
@@ -259,6 +271,8 @@ type ChangedManifest struct {
 	Added    int    `json:"added"`
 	Removed  int    `json:"removed"`
 	Revised  int    `json:"revised"`
+	// Superseded says that no name stood for the manifest any more.
+	Superseded bool `json:"superseded,omitempty"`
 }
 
 // UpdateFailed is the data of TypeUpdateFailed.
@@ -350,6 +364,13 @@ type IndexedEvent struct {
 	NamingID    int64
 	Data        ManifestIndexed
 	Extensions  Extensions
+}
+
+// RetiredEvent is what indexer hands to notifier when a manifest is retired.
+type RetiredEvent struct {
+	ManifestID int32
+	NamingID   int64
+	Data       ManifestRetired
 }
 
 // Owed is one event owed to one subscription.

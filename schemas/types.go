@@ -2,7 +2,7 @@ package schemas
 
 // Types are all event types that Tocsin emits.
 var Types = []string{
-	TypeManifestIndexed, TypeManifestIndexFailed, TypeVulnerabilitiesChanged,
+	TypeManifestIndexed, TypeManifestIndexFailed, TypeVulnerabilitiesChanged, TypeManifestRetired,
 	TypeUpdateCompleted, TypeUpdateFailed, TypeUpdateHeld, TypeUpdateStale, TypeManifestsChanged,
 	TypeSubscriptionFailing, TypeSubscriptionRecovered, TypeSubscriptionDisabled,
 	TypeJobRejected, TypePing,
@@ -13,6 +13,7 @@ var Data = map[string]any{
 	TypeManifestIndexed:        ManifestIndexed{},
 	TypeManifestIndexFailed:    ManifestIndexFailed{},
 	TypeVulnerabilitiesChanged: VulnerabilitiesChanged{},
+	TypeManifestRetired:        ManifestRetired{},
 	TypeUpdateCompleted:        UpdateCompleted{},
 	TypeUpdateFailed:           UpdateFailed{},
 	TypeUpdateHeld:             UpdateHeld{},

@@ -130,7 +130,7 @@ func (s images) describe(ctx context.Context, found ...indexer.Image) ([]v1.Imag
 	out := make([]v1.Image, len(found))
 	for i, m := range found {
 		out[i] = toImage(m)
-		if m.IndexedAt != nil && m.State != indexer.StateDeleted {
+		if m.IndexedAt != nil && m.State != indexer.StateDeleted && m.State != indexer.StateRetired {
 			n := counts[m.ID]
 			out[i].Vulnerabilities = &n
 			c, ok := coverage[m.ID]
@@ -161,7 +161,7 @@ func (s images) ofNothing(ctx context.Context, digest string) (schemas.Coverage,
 
 func toImage(m indexer.Image) v1.Image {
 	return v1.Image{
-		Digest: m.Digest, Names: m.Names, Labels: m.Labels, Platform: m.Platform, Verified: m.Verified, State: m.State, Reason: m.Reason,
+		Digest: m.Digest, Names: m.Names, Labels: m.Labels, Platform: m.Platform, Verified: m.Verified, Superseded: m.Superseded, State: m.State, Reason: m.Reason,
 		Packages: m.Packages, CreatedAt: m.CreatedAt, IndexedAt: m.IndexedAt,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/quay/claircore"
 
 	"tocsin.dev/tocsin/indexer"
@@ -28,4 +29,8 @@ func (r *recorder) Indexed(ctx context.Context, m indexer.Indexed, report *clair
 
 func (r *recorder) Forget(ctx context.Context, manifestID int32) error {
 	return r.engine.Forget(ctx, manifestID)
+}
+
+func (r *recorder) Retire(ctx context.Context, tx pgx.Tx, choose func() ([]int32, error)) error {
+	return r.engine.Retire(ctx, tx, choose)
 }

@@ -184,7 +184,7 @@ func (a *App) newIndexer(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, qu
 			Package: decoders(c.Scanners.Package), Dist: decoders(c.Scanners.Dist), Repo: decoders(c.Scanners.Repo), File: decoders(c.Scanners.File),
 		},
 		Scans:       sandbox.Limits{Timeout: c.ScanTimeout.Std(), Memory: int64(c.ScanMemory), Disk: int64(c.ScanDisk)},
-		Concurrency: c.Concurrency, Logger: a.log.With("role", "indexer"), Registerer: a.registry,
+		Concurrency: c.Concurrency, RetireAfter: c.RetireAfter.Std(), Logger: a.log.With("role", "indexer"), Registerer: a.registry,
 	})
 }
 

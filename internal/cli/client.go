@@ -205,6 +205,13 @@ func notFound(err error) bool {
 	return ok && s.status == http.StatusNotFound
 }
 
+// conflict reports whether the server said that a thing is there already and is
+// another.
+func conflict(err error) bool {
+	s, ok := errors.AsType[*statusError](err)
+	return ok && s.status == http.StatusConflict
+}
+
 // list gathers up to limit items of a paged list; 0 means all.
 func list[T any](c *client, path string, query url.Values, limit int) ([]T, error) {
 	items := []T{}

@@ -20,7 +20,7 @@ type imagesCmd struct {
 
 type imagesListCmd struct {
 	Pattern string `arg:"" optional:"" help:"Only names like this; * stands for anything."`
-	State   string `help:"Only images in this state." enum:",pending,indexed,failed,deleted" default:""`
+	State   string `help:"Only images in this state." enum:",pending,indexed,failed,deleted,retired" default:""`
 	Limit   int    `short:"n" help:"At most so many; 0 for all." default:"100"`
 }
 
@@ -56,7 +56,11 @@ func (e *env) images(images []v1.Image) error {
 		if name == "" {
 			name = "-"
 		}
-		t.Row(name, i.Platform, terminal.Digest(i.Digest), e.state(i.State), packages, e.coverage(i.Coverage), found, e.ago(i.IndexedAt), terminal.Clip(i.Reason, 80))
+		state := e.state(i.State)
+		if i.Superseded && i.State != "retired" {
+			state = terminal.Cell{Text: i.State + ", superseded", Paint: e.style.Dim}
+		}
+		t.Row(name, i.Platform, terminal.Digest(i.Digest), state, packages, e.coverage(i.Coverage), found, e.ago(i.IndexedAt), terminal.Clip(i.Reason, 80))
 	}
 	return e.table(t, "No images. `tocsin index REF` adds one.")
 }

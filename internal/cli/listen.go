@@ -58,7 +58,7 @@ func (c *listenCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	if !c.Subscribe && (len(filters) > 0 || len(c.Types) > 0) {
+	if !c.Subscribe && (len(filters) > 0 || len(c.Types) > 0 || c.Superseded) {
 		return usage("flags that say which events are wanted go with --subscribe")
 	}
 	ctx, stop := signal.NotifyContext(e.ctx, os.Interrupt, syscall.SIGTERM)
@@ -74,7 +74,7 @@ func (c *listenCmd) Run(e *env) error {
 			ln.Close()
 			return usage("--addr %s is every address of this machine: say with --url which one the server is to call", c.Addr)
 		}
-		sub, drop, err := c.subscribeHere(e, here, types, filters)
+		sub, drop, err := c.subscribeHere(e, here, types, c.current(types, filters))
 		if err != nil {
 			ln.Close()
 			return err

@@ -30,8 +30,12 @@ func (c *affectedCmd) Run(e *env) error {
 	return e.print(items, func() error {
 		t := terminal.NewTable("IMAGE", "DIGEST", "SEVERITY", "ID", "PACKAGE", "VERSION", "FIXED IN")
 		for _, i := range items {
+			name := strings.Join(i.Manifest.Names, " ")
+			if i.Manifest.Superseded {
+				name += " (superseded)"
+			}
 			for _, f := range i.Findings {
-				t.Row(strings.Join(i.Manifest.Names, " "), terminal.Digest(i.Manifest.Digest), e.severity(f.NormalizedSeverity), f.ID, f.Package.Name, f.Package.Version, f.FixedInVersion)
+				t.Row(name, terminal.Digest(i.Manifest.Digest), e.severity(f.NormalizedSeverity), f.ID, f.Package.Name, f.Package.Version, f.FixedInVersion)
 			}
 		}
 		return e.table(t, "No image has "+c.ID+".")

@@ -114,6 +114,9 @@ func rankOf(severity string, none int) (int, error) {
 
 func (e *env) findings(r v1.Report) error {
 	name := strings.TrimSpace(strings.Join(r.Manifest.Names, " ") + " " + r.Manifest.Labels["platform"])
+	if r.Manifest.Superseded {
+		name += " (superseded)"
+	}
 	if err := e.printf("%s  %s\n%s, vulnerabilities: %s; %d fixable\n\n", e.style.Bold(terminal.Clean(name)), terminal.Clean(r.Manifest.Digest),
 		terminal.Count(r.Packages, "package"), counts(r.Counts), r.Fixable); err != nil {
 		return err

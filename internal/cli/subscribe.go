@@ -28,8 +28,10 @@ type wishes struct {
 	EPSS     int      `name:"epss" help:"Only an exploit prediction (EPSS) of at least so many percent." placeholder:"PERCENT"`
 	Images   []string `name:"image" help:"Only images with names like this; * stands for anything. May be repeated." placeholder:"PATTERN"`
 	Updaters []string `name:"updater" help:"Only changes by this updater or updater set. May be repeated." placeholder:"NAME"`
-	SQL      []string `name:"sql" sep:"none" help:"A CloudEvents SQL expression that must hold. May be repeated." placeholder:"EXPR"`
-	CEL      []string `name:"cel" sep:"none" help:"A CEL expression over the event and its data that must hold. May be repeated." placeholder:"EXPR"`
+	// Superseded asks for the events of superseded images, too.
+	Superseded bool     `help:"Also events of images that no name stands for any more. Without it they are left out."`
+	SQL        []string `name:"sql" sep:"none" help:"A CloudEvents SQL expression that must hold. May be repeated." placeholder:"EXPR"`
+	CEL        []string `name:"cel" sep:"none" help:"A CEL expression over the event and its data that must hold. May be repeated." placeholder:"EXPR"`
 }
 
 // compile turns the flags into types and filters.
@@ -80,6 +82,19 @@ func (w wishes) compile() (types []string, filters []schemas.Filter, err error) 
 	return types, filters, nil
 }
 
+// current adds to filters that events of superseded images are left out, unless
+// they are asked for. An event that says that one was retired is not left out.
+func (w wishes) current(types []string, filters []schemas.Filter) []schemas.Filter {
+	if w.Superseded {
+		return filters
+	}
+	f := schemas.Filter{Not: &schemas.Filter{Exact: map[string]string{"superseded": "true"}}}
+	if len(types) == 0 || slices.Contains(types, schemas.TypeManifestRetired) {
+		f = schemas.Filter{Any: []schemas.Filter{f, {Exact: map[string]string{"type": schemas.TypeManifestRetired}}}}
+	}
+	return append(filters, f)
+}
+
 // wrongFlag says which flag is wrong.
 func wrongFlag(err error) error {
 	fields := problem.Fields(err)
@@ -102,6 +117,7 @@ var shortTypes = map[string]string{
 	"vulnerabilities_changed": schemas.TypeVulnerabilitiesChanged,
 	"indexed":                 schemas.TypeManifestIndexed,
 	"index_failed":            schemas.TypeManifestIndexFailed,
+	"retired":                 schemas.TypeManifestRetired,
 }
 
 // eventType completes a short event type.
@@ -159,6 +175,9 @@ Examples:
 
 func (c *subscribeCmd) subscription() (schemas.Subscription, error) {
 	types, filters, err := c.compile()
+	if c.Mode != schemas.ModeClair { // Clair knows no names
+		filters = c.current(types, filters)
+	}
 	s := schemas.Subscription{
 		Name: c.Name, Key: c.Key, Sink: c.URL, Types: types, Filters: filters, Secret: c.Secret,
 		Config: schemas.SubscriptionConfig{
@@ -218,6 +237,9 @@ func (c *subscribeCmd) Run(e *env) error {
 	}
 	var made schemas.Subscription
 	if err := cl.call(http.MethodPost, "/subscriptions", nil, s, &made); err != nil {
+		if c.Key != "" && conflict(err) {
+			return &hinted{error: err, hint: "`tocsin subscriptions` shows it. One that was made before superseded images were left out is the same with --superseded."}
+		}
 		return err
 	}
 	var current struct {

@@ -96,6 +96,7 @@ type Indexer struct {
 	ScanMemory         Size      `yaml:"scan_memory" doc:"Most memory of a process that scans layers. 0 is 2GiB, or half of what there is if that is less."`
 	ScanDisk           Size      `yaml:"scan_disk" doc:"Most bytes of temporary files of a process that scans layers."`
 	ResolveTimeout     Duration  `yaml:"resolve_timeout" doc:"Longest wait for a registry to say what a reference stands for."`
+	RetireAfter        Duration  `yaml:"retire_after" doc:"How long an image is watched that no name stands for any more; then it is retired, with an event. 0 is for ever. One that was published without a name is not retired."`
 }
 
 // Scanners is the configuration of claircore's scanners by kind and name, with
@@ -217,7 +218,7 @@ func Default() Config {
 		Indexer: Indexer{
 			Concurrency: 2, MaxLayers: 500, MaxLayerSize: 4 << 30, MaxUnpackedSize: 16 << 30, MaxEntries: 500_000, MaxUploads: 64 << 30,
 			LayerTimeout: Duration(20 * time.Minute), StallTimeout: Duration(30 * time.Second),
-			IndexTimeout: Duration(time.Hour), ResolveTimeout: Duration(time.Minute),
+			IndexTimeout: Duration(time.Hour), ResolveTimeout: Duration(time.Minute), RetireAfter: days(30),
 			ScanTimeout: Duration(time.Minute), ScanDisk: 8 << 30,
 		},
 		Updaters: Updaters{

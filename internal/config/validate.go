@@ -106,6 +106,9 @@ func (c *Config) validateRoles(p *problems) {
 	p.positive("indexer.stall_timeout", i.StallTimeout)
 	p.positive("indexer.index_timeout", i.IndexTimeout)
 	p.positive("indexer.resolve_timeout", i.ResolveTimeout)
+	if i.RetireAfter < 0 {
+		p.add("indexer.retire_after", "is negative; 0 retires nothing")
+	}
 	p.positive("indexer.scan_timeout", i.ScanTimeout)
 	if u, err := url.Parse(i.Proxy.Reveal()); !i.Proxy.Empty() && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		p.add("indexer.proxy", "is not the URL of a proxy, as in http://proxy.example:3128")

@@ -126,6 +126,13 @@ func (p *Printer) event(b *strings.Builder, m Received, e event.Event) {
 			id()
 			p.line(b, terminal.Clean(d.Reason)+"  after "+terminal.Count(d.Attempts, "attempt"))
 		}
+	case schemas.TypeManifestRetired:
+		var d schemas.ManifestRetired
+		if decode(&d) {
+			p.title(b, m, "retired", nameOf(d.Manifest))
+			id()
+			p.line(b, terminal.Digest(terminal.Clean(d.Manifest.Digest))+"  no name stands for it since "+d.SupersededAt.Format(time.DateOnly))
+		}
 	case schemas.TypeUpdateCompleted:
 		var d schemas.UpdateCompleted
 		if decode(&d) {

@@ -115,7 +115,7 @@ func (l *Log) render(ctx context.Context, records []*Record) error {
 	}
 	for i, r := range missing {
 		data := datas[i]
-		data.Links = r.links()
+		r.head(&data)
 		text, err := fit(data, l.DataLimit)
 		if err != nil {
 			return fmt.Errorf("eventlog: data of event %s: %w", r.ID, err)
@@ -129,9 +129,11 @@ func (l *Log) render(ctx context.Context, records []*Record) error {
 // cutMark is in the JSON of data that was cut, and can't be within a text of it.
 var cutMark = []byte(`"truncated":true`)
 
-// links are the links of a vulnerabilities_changed event.
-func (r *Record) links() schemas.Links {
-	return schemas.Links{All: r.base.event(r.ID, "findings"), Report: r.base.report(r.Subject)}
+// head sets what the data of a vulnerabilities_changed event has of the event
+// itself.
+func (r *Record) head(data *schemas.VulnerabilitiesChanged) {
+	data.Manifest.Superseded = deref(r.Extensions.Superseded)
+	data.Links = schemas.Links{All: r.base.event(r.ID, "findings"), Report: r.base.report(r.Subject)}
 }
 
 // Complete gives a record whose data was cut all of its data, so that a filter
@@ -146,7 +148,7 @@ func (l *Log) Complete(ctx context.Context, r *Record) error {
 		return err
 	}
 	data := complete(whole[0])
-	data.Links = r.links()
+	r.head(&data)
 	text, err := json.Marshal(data)
 	if err != nil {
 		return fmt.Errorf("eventlog: data of event %s: %w", r.ID, err)

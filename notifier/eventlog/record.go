@@ -38,6 +38,7 @@ func (r *Record) Listed() *schemas.ChangedManifest {
 		r.listed = &schemas.ChangedManifest{
 			Event: r.ID, Digest: r.Subject, Image: deref(x.Image), Severity: deref(x.Severity), Fixable: deref(x.Fixable), KEV: deref(x.KEV),
 			Added: int(deref(x.Added)), Removed: int(deref(x.Removed)), Revised: int(deref(x.Revised)),
+			Superseded: deref(x.Superseded),
 		}
 	}
 	return r.listed

@@ -47,7 +47,8 @@ type Image struct {
 	Labels          map[string]string   `json:"labels" doc:"Labels kept with the image"`
 	Platform        string              `json:"platform,omitempty" doc:"What it runs on, as os/arch[/variant], if that is known"`
 	Verified        bool                `json:"verified" doc:"Whether a registry answered with it. Otherwise its layers are what somebody said they are"`
-	State           string              `json:"state" enum:"pending,indexed,failed,deleted" doc:"How far indexing has come"`
+	Superseded      bool                `json:"superseded,omitempty" doc:"Names stood for it, and none does any more"`
+	State           string              `json:"state" enum:"pending,indexed,failed,deleted,retired" doc:"How far indexing has come; retired is an image that no name has stood for, for indexer.retire_after: it is not watched until it is published again"`
 	Reason          string              `json:"reason,omitempty" doc:"Why indexing failed"`
 	Packages        int                 `json:"packages" doc:"Number of packages found"`
 	Vulnerabilities *schemas.BySeverity `json:"vulnerabilities,omitempty" doc:"Findings now, by normalized severity"`

@@ -23,9 +23,10 @@ const (
 )
 
 var (
-	moment   = time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC)
-	manifest = schemas.Manifest{Digest: digest, Names: []string{"registry.example/team/app:1.4"}, Labels: map[string]string{"team": "payments"}}
-	update   = schemas.Update{
+	moment     = time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC)
+	manifest   = schemas.Manifest{Digest: digest, Names: []string{"registry.example/team/app:1.4"}, Labels: map[string]string{"team": "payments"}}
+	superseded = schemas.Manifest{Digest: digest, Names: manifest.Names, Labels: manifest.Labels, Superseded: true}
+	update     = schemas.Update{
 		Updater: "osv/go", Ref: "9f1c2f4e-6f0a-4b77-9a52-5d0d7f2f7a11", Previous: "1c7f0e9a-94e4-4c57-8d84-0f1a0e3f9b22", Date: moment,
 	}
 	finding = schemas.Finding{
@@ -86,6 +87,9 @@ var events = []event{
 			}},
 			Links: schemas.Links{All: "https://tocsin.example/api/v1/events/" + eventID + "/findings", Report: "https://tocsin.example/api/v1/images/" + digest + "/report"},
 		}},
+	{schemas.TypeManifestRetired, "No name has stood for a manifest for long, and it is no longer watched", digest,
+		map[string]any{"image": manifest.Names[0], "superseded": true},
+		schemas.ManifestRetired{Manifest: superseded, SupersededAt: moment}},
 	{schemas.TypeUpdateCompleted, "An update has been worked through", "",
 		map[string]any{"updater": "osv/go", "firstload": false},
 		schemas.UpdateCompleted{Update: update, Added: 14, Removed: 1, Revised: 3, Manifests: 9, Skipped: 1, Reasons: []string{"version \"1.x\" does not parse"}}},
