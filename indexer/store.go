@@ -289,6 +289,7 @@ JOIN tocsin.indexer_state now ON now.state = @state
 LEFT JOIN tocsin.indexer_state was ON was.state = m.indexer_state
 WHERE m.state = 'indexed' AND m.indexer_state <> @state AND m.attempted_state <> @state
   AND coalesce(was.generation, 0) < now.generation
+  AND m.spec -> 'layers' -> 0 ->> 'uri' <> '' -- else nobody knows where the layers are
 ORDER BY m.id LIMIT @limit`
 
 	degradedManifests = `SELECT digest FROM tocsin.manifest WHERE degraded AND state = 'indexed' ORDER BY id LIMIT @limit`

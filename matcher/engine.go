@@ -78,6 +78,8 @@ type Options struct {
 	Interval, GCInterval time.Duration
 	// Fresh, if set, says when updaters last found their data up to date.
 	Fresh func(ctx context.Context) (map[string]time.Time, error)
+	// Unrecorded, if set, finds index reports of Clair's to record.
+	Unrecorded Unrecorded
 	// Wake, if set, gives hints that an update operation has landed.
 	Wake Waker
 	// Links, if set, makes the links of a rendered event.

@@ -103,6 +103,7 @@ type inventoried struct {
 	packages    int
 	occurrences []keyed
 	coverage    schemas.Coverage
+	silent      bool // nothing is announced
 }
 
 // recordInventory writes the inventory of a manifest and announces it, in one transaction.
@@ -140,6 +141,9 @@ func (e *Engine) recordInventory(ctx context.Context, m Manifest, r inventoried)
 		}
 		if _, err := tx.Exec(ctx, setIndexed, pgx.NamedArgs{"manifest": m.ID, "inventory": *inventory, "state": m.IndexerState}); err != nil {
 			return err
+		}
+		if r.silent {
+			return nil
 		}
 		return e.announceIndexed(ctx, tx, m, *inventory, r, ids)
 	})

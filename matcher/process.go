@@ -75,11 +75,16 @@ func (e *Engine) refreshLatest(ctx context.Context) error {
 // take, not before.
 func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (of *feed, err error) {
 	var done schemas.UpdateCompleted
+	silent := false
 	err = pgx.BeginFunc(ctx, e.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockBarrier, pgx.NamedArgs{"key": ChangeKey}); err != nil {
 			return err
 		}
 		if err := e.checkMatchers(ctx, tx); err != nil {
+			return err
+		}
+		var waits bool
+		if err := tx.QueryRow(ctx, isTakingOver).Scan(&waits); err != nil || waits {
 			return err
 		}
 		feeds, err := pending(ctx, tx)
@@ -95,6 +100,10 @@ func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (of *feed, e
 			if err != nil {
 				return err
 			}
+			if told, err := s.passTold(ctx, tx); err != nil || told {
+				silent = told
+				return err
+			}
 			if s.kind == kindEnrichment {
 				done, err = e.enrichmentChange(ctx, tx, s)
 			} else {
@@ -104,7 +113,7 @@ func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (of *feed, e
 		}
 		return nil
 	})
-	if err != nil || of == nil {
+	if err != nil || of == nil || silent {
 		return of, err
 	}
 	e.metrics.skipped.WithLabelValues(of.updater).Add(float64(done.Skipped))
@@ -129,8 +138,15 @@ func (e *Engine) Run(ctx context.Context) error {
 	updates, garbage := time.NewTicker(e.opts.Interval), time.NewTicker(e.opts.GCInterval)
 	defer updates.Stop()
 	defer garbage.Stop()
-	collect := false
+	collect, look := false, true
 	for {
+		if look {
+			err := e.TakeOver(ctx)
+			if err != nil && ctx.Err() == nil {
+				e.log.ErrorContext(ctx, "images of Clair's could not be recorded; it is tried again", "reason", err)
+			}
+			look = err != nil
+		}
 		if err := e.ProcessUpdates(ctx); err != nil && ctx.Err() == nil {
 			e.log.ErrorContext(ctx, "updates could not be worked through; they are tried again", "reason", err)
 		}
@@ -150,7 +166,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-wake:
 		case <-updates.C:
 		case <-garbage.C:
-			collect = true
+			collect, look = true, true // Clair may still be running on this database
 		}
 	}
 }

@@ -163,6 +163,11 @@ func worstAdded(data *schemas.VulnerabilitiesChanged) *schemas.Finding {
 // is deleted.
 func (n *Notifier) DeleteNotification(ctx context.Context, owner string, id uuid.UUID) error {
 	d, err := n.digestRecord(ctx, id)
+	if errors.Is(err, problem.NotFound) && owner == "" {
+		if ok, err := n.deleteClair(ctx, id); ok || err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,9 @@ func actions() cli.Actions {
 			_, err := fmt.Fprintln(w, "the database is up to date")
 			return err
 		},
+		TakeOver: func(ctx context.Context, c config.Config, dry bool) (cli.ClairTakeover, error) {
+			return takeOver(ctx, app.New(c, v, logger(c.Log), notice), dry)
+		},
 		ExportUpdaters: func(ctx context.Context, c config.Config, sets []string, name string, w io.Writer, progress func(string)) error {
 			return app.New(c, v, logger(c.Log), progress).ExportUpdaters(ctx, sets, name, w)
 		},
@@ -50,6 +53,28 @@ func actions() cli.Actions {
 			return demo.Run(ctx, demo.Options{Binary: self, Dir: o.Dir, Keep: o.Keep, Out: out, Style: style})
 		},
 	}
+}
+
+// takeOver takes over a database of Clair's, or says what that would do.
+func takeOver(ctx context.Context, a *app.App, dry bool) (cli.ClairTakeover, error) {
+	plan, err := a.PlanTakeover(ctx)
+	if err != nil {
+		return cli.ClairTakeover{}, err
+	}
+	out := cli.ClairTakeover{Begun: plan.Begun, Images: plan.Images, Notifier: plan.Notifier, Open: plan.Open, Lost: plan.Lost, Feeds: []cli.ClairFeed{}}
+	for _, f := range plan.Feeds {
+		out.Feeds = append(out.Feeds, cli.ClairFeed{
+			Updater: f.Updater, Operations: f.Operations, Told: f.Told, Next: f.Next, Undelivered: f.Undelivered, Basis: f.Basis,
+		})
+	}
+	if dry {
+		return out, nil
+	}
+	state, err := a.TakeOver(ctx)
+	if err == nil && state != nil {
+		out.Recorded, out.Failed = state.Recorded, state.Failed
+	}
+	return out, err
 }
 
 // notice tells a person in words what happens; the log has the details.

@@ -30,6 +30,13 @@ func (s stats) Stats(ctx context.Context, owner string) (v1.Stats, error) {
 	if out.PendingUpdates, err = s.engine.PendingUpdates(ctx); err != nil {
 		return out, fmt.Errorf("count pending updates: %w", err)
 	}
+	taking, err := s.engine.Takeover(ctx)
+	if err != nil {
+		return out, err
+	}
+	if taking != nil && taking.Finished == nil {
+		out.Takeover = &v1.TakeoverStats{Images: taking.Images, Recorded: taking.Recorded, Failed: taking.Failed, Started: taking.Started}
+	}
 	if out.Deliveries, out.Subscriptions, err = s.deliveries.stats(ctx, owner); err != nil {
 		return out, fmt.Errorf("sum up deliveries: %w", err)
 	}

@@ -140,6 +140,9 @@ func (a *App) start(ctx context.Context, life *lifecycle) error {
 	if err != nil {
 		return err
 	}
+	if err := s.matcher.BeginTakeover(ctx); err != nil {
+		return err
+	}
 	if a.config.Auth.Bootstrap {
 		created, err := s.tokens.Bootstrap(ctx, filepath.Join(a.config.DataDir, access.File))
 		if err != nil {

@@ -27,6 +27,18 @@ func (r *recorder) Indexed(ctx context.Context, m indexer.Indexed, report *clair
 	return err
 }
 
+// unrecorded hands the matcher what the indexer finds of Clair's.
+type unrecorded struct{ indexer *indexer.Indexer }
+
+func (u unrecorded) Unrecorded(ctx context.Context, after int64, limit int) ([]matcher.Manifest, int64, error) {
+	found, next, err := u.indexer.Unrecorded(ctx, after, limit)
+	batch := make([]matcher.Manifest, len(found))
+	for i, m := range found {
+		batch[i] = matcher.Manifest{ID: m.ID, Digest: m.Digest, NamingID: m.NamingID}
+	}
+	return batch, next, err
+}
+
 func (r *recorder) Forget(ctx context.Context, manifestID int32) error {
 	return r.engine.Forget(ctx, manifestID)
 }

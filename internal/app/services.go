@@ -200,7 +200,7 @@ func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, st
 	}
 	return matcher.New(ctx, matcher.Options{
 		Pool: pool, Store: store, Reports: s.indexer, Announcer: s.announcer, MatcherNames: names, MatcherConfigs: configs,
-		EPSSThreshold: c.EPSSThreshold, Retention: c.Retention, History: a.config.Notifier.Retention.Std() + 48*time.Hour,
+		EPSSThreshold: c.EPSSThreshold, Unrecorded: unrecorded{s.indexer}, Retention: c.Retention, History: a.config.Notifier.Retention.Std() + 48*time.Hour,
 		Fresh: s.updater.Fresh, Wake: b, Logger: a.log.With("role", "matcher"), Registerer: a.registry,
 	})
 }

@@ -2,7 +2,9 @@ package clair
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/google/uuid"
@@ -20,12 +22,34 @@ func Notices(n *notifier.Notifier) Notifications { return notices{n} }
 
 func (s notices) Page(ctx context.Context, id, after uuid.UUID, limit int) ([]Notification, bool, error) {
 	changes, more, err := s.notifier.Notification(ctx, id, after, limit)
+	if err == nil && len(changes) == 0 {
+		return s.left(ctx, id, after, limit)
+	}
 	if err != nil {
 		return nil, false, err
 	}
 	out := make([]Notification, len(changes))
 	for i := range changes {
 		out[i] = fromChange(&changes[i])
+	}
+	return out, more, nil
+}
+
+// left is a page of a notification that Clair's own notifier made before its
+// database was taken over.
+func (s notices) left(ctx context.Context, id, after uuid.UUID, limit int) ([]Notification, bool, error) {
+	changes, more, err := s.notifier.ClairNotification(ctx, id, after, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	out := make([]Notification, len(changes))
+	for i, c := range changes {
+		if err := json.Unmarshal(c.Body, &out[i]); err != nil {
+			return nil, false, fmt.Errorf("notification %s of Clair's: %w", id, err)
+		}
+		out[i].ID = c.ID
+		v := &out[i].Vulnerability
+		v.NormalizedSeverity = v.Severity
 	}
 	return out, more, nil
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,12 +40,17 @@ type process struct {
 	pool       *pgxpool.Pool
 	layers     *httptest.Server
 	served     map[string][]byte // by path
+	stop       func()
+	dir        string // of its data
 }
 
 // start runs a server until the test ends. Layers may be on this machine.
 func start(t *testing.T, set ...func(*config.Config)) *process {
 	t.Helper()
-	p := &process{pool: postgrestest.New(t), served: map[string][]byte{}}
+	return startOn(t, postgrestest.New(t), set...)
+}
+
+func (p *process) serveLayers(t *testing.T) {
 	p.layers = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, ok := p.served[r.URL.Path]
 		if !ok {
@@ -54,6 +60,12 @@ func start(t *testing.T, set ...func(*config.Config)) *process {
 		w.Write(body)
 	}))
 	t.Cleanup(p.layers.Close)
+}
+
+func startOn(t *testing.T, pool *pgxpool.Pool, set ...func(*config.Config)) *process {
+	t.Helper()
+	p := &process{pool: pool, served: map[string][]byte{}}
+	p.serveLayers(t)
 	c := config.Default()
 	c.DataDir = t.TempDir()
 	c.Database.URL = config.NewURL(p.pool.Config().ConnString())
@@ -65,13 +77,17 @@ func start(t *testing.T, set ...func(*config.Config)) *process {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- app.New(c, v1.Version{}, slog.New(slog.DiscardHandler), nil).Run(ctx) }()
-	t.Cleanup(func() {
+	go func() {
+		ended <- app.New(c, v1.Version{}, slog.New(slog.NewTextHandler(t.Output(), nil)), nil).Run(ctx)
+	}()
+	p.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("the server ended with %v", err)
 		}
 	})
+	t.Cleanup(p.stop)
+	os.Remove(filepath.Join(c.DataDir, app.RunFile)) // of a server before
 	var run app.Addresses
 	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		b, err := os.ReadFile(filepath.Join(c.DataDir, app.RunFile))
@@ -86,6 +102,7 @@ func start(t *testing.T, set ...func(*config.Config)) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.dir = c.DataDir
 	p.url, p.token = "http://"+run.API, strings.TrimSpace(string(token))
 	return p
 }
@@ -145,7 +162,7 @@ func (p *process) debian(t *testing.T, packages ...string) wireManifest {
 	}
 	return p.layer(t, archive(t, map[string]string{
 		"etc/os-release":      "ID=debian\nVERSION_ID=\"12\"\nVERSION=\"12 (bookworm)\"\nVERSION_CODENAME=bookworm\nNAME=\"Debian GNU/Linux\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n",
-		"var/lib/dpkg/status": status,
+		"var/lib/dpkg/status": status, "var/lib/dpkg/info/x.list": "",
 	}))
 }
 

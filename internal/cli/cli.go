@@ -39,6 +39,8 @@ type Actions struct {
 	Serve func(ctx context.Context, c config.Config) error
 	// Migrate brings the database up to date and says what it did.
 	Migrate func(ctx context.Context, c config.Config, w io.Writer) error
+	// TakeOver takes over a database of Clair's, or says what that would do.
+	TakeOver func(ctx context.Context, c config.Config, dry bool) (ClairTakeover, error)
 	// ExportUpdaters runs the updaters of the configuration, only the named
 	// sets if any are named, and writes their data to w as an airgap archive,
 	// compressed by the ending of name.
@@ -64,7 +66,7 @@ type commands struct {
 
 	Serve   serveCmd   `cmd:"" group:"run" help:"Run the server."`
 	Demo    demoCmd    `cmd:"" group:"run" help:"Show the whole flow in less than a minute."`
-	Migrate migrateCmd `cmd:"" group:"run" help:"Bring the database up to date."`
+	Migrate migrateCmd `cmd:"" group:"run" help:"Bring the database up to date, or take over Clair's."`
 	Config  configCmd  `cmd:"" group:"run" help:"Check or print the configuration."`
 	Health  healthCmd  `cmd:"" group:"run" help:"Say whether the server is there and ready."`
 	Version versionCmd `cmd:"" group:"run" help:"Print the version."`

@@ -102,20 +102,6 @@ func (c *serveCmd) Run(e *env) error {
 	return e.actions.Serve(e.ctx, cfg)
 }
 
-type migrateCmd struct{ configFlags }
-
-func (migrateCmd) Help() string {
-	return "The server does this by itself when it starts; this is for doing it beforehand. Running it twice does nothing."
-}
-
-func (c *migrateCmd) Run(e *env) error {
-	cfg, err := c.valid(e)
-	if err != nil {
-		return err
-	}
-	return e.actions.Migrate(e.ctx, cfg, e.out)
-}
-
 type configCmd struct {
 	Check configCheckCmd `cmd:"" help:"Say what is wrong with a configuration."`
 	Print configPrintCmd `cmd:"" help:"Print the effective configuration, secrets redacted."`

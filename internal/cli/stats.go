@@ -31,6 +31,11 @@ func (e *env) stats(s v1.Stats) error {
 	if err := e.printf("images      %s\njobs        %s\ndeliveries  %d waiting (oldest %s), %d dead\n\n", sum(s.Images), sum(s.Jobs), d.Backlog, oldest, d.Dead); err != nil {
 		return err
 	}
+	if t := s.Takeover; t != nil {
+		if err := e.printf("takeover    %d of %d images of Clair's recorded, %d can't be; updates wait until it is done\n\n", t.Recorded, t.Images, t.Failed); err != nil {
+			return err
+		}
+	}
 	t := terminal.NewTable("SUBSCRIPTION", "NAME", "STATE", "BREAKER", "TRIED AGAIN", "WAITING", "DEAD", "24H", "SUCCESS", "P50", "P99", "LAST SUCCESS")
 	for _, u := range s.Subscriptions {
 		success := "-"

@@ -8,9 +8,20 @@ type Stats struct {
 	Jobs   map[string]int `json:"jobs" doc:"Jobs by state"`
 	// PendingUpdates counts updaters whose newest update has not been worked out
 	// and told of yet.
-	PendingUpdates int                 `json:"pending_updates" doc:"Updaters whose newest update has not been told of yet"`
-	Deliveries     DeliveryStats       `json:"deliveries"`
-	Subscriptions  []SubscriptionStats `json:"subscriptions" nullable:"false"`
+	PendingUpdates int `json:"pending_updates" doc:"Updaters whose newest update has not been told of yet"`
+	// Takeover is there while images of a Clair database are being recorded.
+	Takeover      *TakeoverStats      `json:"takeover,omitempty" doc:"Images of a Clair database that are being recorded; absent when none are"`
+	Deliveries    DeliveryStats       `json:"deliveries"`
+	Subscriptions []SubscriptionStats `json:"subscriptions" nullable:"false"`
+}
+
+// TakeoverStats is how far the takeover of a Clair database is. No update is told
+// of before it has ended.
+type TakeoverStats struct {
+	Images   int       `json:"images" doc:"Finished index reports that were there"`
+	Recorded int       `json:"recorded" doc:"Those of them that are recorded by now"`
+	Failed   int       `json:"failed" doc:"Those that can't be recorded; the log says why"`
+	Started  time.Time `json:"started"`
 }
 
 // DeliveryStats sums up the delivery queue.
