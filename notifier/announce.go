@@ -143,6 +143,9 @@ func (a *Announcer) announceState(ctx context.Context, tx pgx.Tx, typ string, s 
 	if err != nil {
 		return err
 	}
+	if owner != "" {
+		r.Scope = &eventlog.Scope{Owner: owner}
+	}
 	return a.emit(ctx, tx, r, audience{owner: owner, except: id})
 }
 

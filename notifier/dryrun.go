@@ -24,11 +24,11 @@ const (
 	dryRunSample = 10
 )
 
-// DryRun tries a subscription, which need not exist, on the newest events for
-// everybody, 500 unless events says otherwise, at most 5,000. Of a
+// DryRun tries a subscription of an owner, which need not exist, on the newest
+// events that the owner may see ("": all), 500 unless events says otherwise, at most 5,000. Of a
 // subscription that wants digests it counts the events that would go into
 // them. A subscription that is not valid is [problem.Invalid].
-func (n *Notifier) DryRun(ctx context.Context, spec schemas.Subscription, events int) (DryRun, error) {
+func (n *Notifier) DryRun(ctx context.Context, owner string, spec schemas.Subscription, events int) (DryRun, error) {
 	out := DryRun{Sample: []string{}}
 	if events <= 0 {
 		events = dryRunEvents
@@ -45,7 +45,7 @@ func (n *Notifier) DryRun(ctx context.Context, spec schemas.Subscription, events
 	events = min(events, dryRunMost)
 	before := uuid.Max
 	for out.Events < events {
-		batch, err := n.Log.Before(ctx, before, min(8*eventlog.RenderBatch, events-out.Events))
+		batch, err := n.Log.Before(ctx, owner, before, min(8*eventlog.RenderBatch, events-out.Events))
 		if err != nil {
 			return out, err
 		}

@@ -185,15 +185,15 @@ func TestSelectAndDryRun(t *testing.T) {
 		if n != tc.want {
 			t.Errorf("%v since %s until %s: %d, want %d", tc.filters, tc.since, tc.until, n, tc.want)
 		}
-		dry, err := w.DryRun(t.Context(), schemas.Subscription{Filters: tc.filters, Config: s.Config}, 0)
+		dry, err := w.DryRun(t.Context(), "", schemas.Subscription{Filters: tc.filters, Config: s.Config}, 0)
 		if err != nil || dry.Events != 62 || dry.Matched != tc.dry || len(dry.Sample) != min(tc.dry, dryRunSample) {
 			t.Errorf("%v: dry run %+v, %v, want %d of 62", tc.filters, dry, err, tc.dry)
 		}
 	}
-	if dry, err := w.DryRun(t.Context(), schemas.Subscription{}, 7); err != nil || dry.Events != 7 {
+	if dry, err := w.DryRun(t.Context(), "", schemas.Subscription{}, 7); err != nil || dry.Events != 7 {
 		t.Errorf("of seven: %+v, %v", dry, err)
 	}
-	if _, err := w.DryRun(t.Context(), schemas.Subscription{Filters: []schemas.Filter{{SQL: "x"}}}, 7); err == nil {
+	if _, err := w.DryRun(t.Context(), "", schemas.Subscription{Filters: []schemas.Filter{{SQL: "x"}}}, 7); err == nil {
 		t.Error("a dry run of a broken filter")
 	}
 	for _, err := range w.Select(t.Context(), uuid.New(), time.Time{}, time.Time{}) {

@@ -1,10 +1,15 @@
 package notifier
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/bus/bustest"
+	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -31,6 +36,55 @@ func TestOwnersDoNotHearOfOneAnother(t *testing.T) {
 		for s, want := range map[*schemas.Subscription]int{&about: 0, &mine: n + 1, &theirs: 0, &everybodys: n + 1} {
 			if got := len(w.owed.of(t, s.ID)); got != want {
 				t.Errorf("event %d: %d deliveries to a subscription of owner %q, want %d", n, got, s.Owner, want)
+			}
+		}
+	}
+}
+
+// On NATS everybody reads: there an owner's event names neither the subscription
+// nor its host. In the log it is whole, for its owner and for who sees all.
+func TestOwnersEventsOnNATS(t *testing.T) {
+	t.Parallel()
+	b := bustest.New(t)
+	w := newWorld(t, func(o *options) { o.Publisher = b })
+	s, _, err := w.subs.Create(t.Context(), "a", schemas.Subscription{Name: "canary", Sink: "https://canary.example/", Protocol: schemas.ProtocolHTTP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.tx(t, func(tx pgx.Tx) error {
+		return w.SubscriptionFailing(t.Context(), tx, schemas.SubscriptionState{
+			Subscription: s.ID, Name: s.Name, Sink: s.Sink, Protocol: s.Protocol, Reason: "canary.example: connection refused", Failures: 7,
+		})
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	until(t, "the event to go out", func() bool { return w.count(t, `SELECT count(*) FROM tocsin.outbox`) == 0 })
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	out := published(t, b)
+	if len(out) != 1 {
+		t.Fatalf("%d messages, want 1", len(out))
+	}
+	for _, e := range out {
+		text, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(text, []byte("canary")) || !bytes.Contains(text, []byte(s.ID)) || !bytes.Contains(text, []byte(`"failures":7`)) {
+			t.Errorf("on NATS: %s", text)
+		}
+	}
+	for owner, want := range map[string]int{"a": 1, "b": 0, "": 1} {
+		page, err := w.Log.List(t.Context(), eventlog.Query{Owner: owner, Types: []string{schemas.TypeSubscriptionFailing}})
+		if err != nil || len(page.Items) != want {
+			t.Errorf("owner %q sees %d events, %v; want %d", owner, len(page.Items), err, want)
+		}
+		for _, e := range page.Items {
+			if !bytes.Contains(e.Data(), []byte("canary.example")) {
+				t.Errorf("owner %q sees %s", owner, e.Data())
 			}
 		}
 	}

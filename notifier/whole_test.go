@@ -41,7 +41,7 @@ func TestFiltersSeeTheWholeData(t *testing.T) {
 	if n := len(w.owed.of(t, none.ID)); n != 0 {
 		t.Errorf("%d deliveries of what no event has", n)
 	}
-	dry, err := w.DryRun(t.Context(), schemas.Subscription{Filters: []schemas.Filter{last}}, 0)
+	dry, err := w.DryRun(t.Context(), "", schemas.Subscription{Filters: []schemas.Filter{last}}, 0)
 	if err != nil || dry.Matched != 3 {
 		t.Errorf("a dry run matches %d, %v", dry.Matched, err)
 	}

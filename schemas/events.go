@@ -304,7 +304,8 @@ type UpdateStale struct {
 }
 
 // SubscriptionState is the data of the three subscription events. In an event
-// Sink is the scheme and the host alone: a path may be a secret.
+// Sink is the scheme and the host alone: a path may be a secret. On NATS Name,
+// Sink and Reason are empty: they are for the subscription's owner.
 type SubscriptionState struct {
 	Subscription string     `json:"subscription"`
 	Name         string     `json:"name,omitempty"`

@@ -16,7 +16,8 @@ const (
 	// Read may look at images, reports, events, jobs, updaters and figures, and
 	// at the subscriptions and deliveries of its owner.
 	Read Scope = "read"
-	// Publish may hand in images and layers, delete images, and run updaters.
+	// Publish may hand in images and layers, delete images, and run updaters; and
+	// look at images, their reports and jobs, to judge what was handed in.
 	Publish Scope = "publish"
 	// Subscriptions may make, change and delete the subscriptions of its owner,
 	// and replay or drop their deliveries.

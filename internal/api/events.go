@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 	"github.com/google/uuid"
@@ -11,6 +12,7 @@ import (
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/notifier"
 	"tocsin.dev/tocsin/notifier/eventlog"
+	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -18,18 +20,19 @@ import (
 type events struct {
 	log      *eventlog.Log
 	notifier *notifier.Notifier // for digests
+	subs     *subscription.Store
 }
 
 func (s events) List(ctx context.Context, q v1.EventQuery) (v1.Page[cloudevents.Event], error) {
 	page, err := s.log.List(ctx, eventlog.Query{
-		Types: q.Types, Subject: q.Subject, Image: q.Image, Updater: q.Updater, MinRank: q.MinRank,
+		Owner: q.Owner, Types: q.Types, Subject: q.Subject, Image: q.Image, Updater: q.Updater, MinRank: q.MinRank,
 		Since: q.Since, Until: q.Until, Cursor: q.Cursor, Limit: q.Limit,
 	})
 	return v1.Page[cloudevents.Event](page), err
 }
 
-func (s events) Get(ctx context.Context, id string) (cloudevents.Event, error) {
-	u, err := eventID(id)
+func (s events) Get(ctx context.Context, owner, id string) (cloudevents.Event, error) {
+	u, err := s.visible(ctx, owner, id)
 	if err != nil {
 		return cloudevents.Event{}, err
 	}
@@ -49,13 +52,39 @@ func (s events) Findings(ctx context.Context, id, kind string, p v1.Paging) (v1.
 	return page, err
 }
 
-func (s events) Manifests(ctx context.Context, id string, p v1.Paging) (v1.Page[schemas.ChangedManifest], error) {
-	u, err := eventID(id)
+func (s events) Manifests(ctx context.Context, owner, id string, p v1.Paging) (v1.Page[schemas.ChangedManifest], error) {
+	u, err := s.visible(ctx, owner, id)
 	if err != nil {
 		return v1.Page[schemas.ChangedManifest]{}, err
 	}
 	page, err := s.notifier.Manifests(ctx, u, p.Cursor, p.Limit)
 	return v1.Page[schemas.ChangedManifest](page), err
+}
+
+// visible is the id of an event that the owner may see; "" sees all. One made for
+// another owner, or for another's subscription, is not found.
+func (s events) visible(ctx context.Context, owner, id string) (uuid.UUID, error) {
+	u, err := eventID(id)
+	if err != nil || owner == "" {
+		return u, err
+	}
+	list, err := s.log.ByID(ctx, u)
+	if err != nil || len(list) == 0 || list[0].Scope == nil {
+		return u, err // one that there is not is not found in its own words
+	}
+	scope := list[0].Scope
+	hidden := scope.Owner != "" && scope.Owner != owner
+	if scope.Subscription != "" {
+		own, err := s.subs.OwnedBy(ctx, owner)
+		if err != nil {
+			return u, err
+		}
+		hidden = hidden || !slices.ContainsFunc(own, func(id uuid.UUID) bool { return id.String() == scope.Subscription })
+	}
+	if hidden {
+		return u, fmt.Errorf("%w: event %s", httpapi.ErrNotFound, u)
+	}
+	return u, nil
 }
 
 func eventID(id string) (uuid.UUID, error) {

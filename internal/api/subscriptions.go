@@ -80,7 +80,7 @@ func (s subscriptions) Rotate(ctx context.Context, owner, id string, r v1.Rotate
 	return s.store.Rotate(ctx, owner, id, subscription.Rotation{Secret: r.Secret, Kind: r.Kind, Overlap: overlap})
 }
 
-func (s subscriptions) DryRun(ctx context.Context, spec schemas.Subscription, n int) (v1.DryRun, error) {
-	d, err := s.notifier.DryRun(ctx, spec, n)
+func (s subscriptions) DryRun(ctx context.Context, owner string, spec schemas.Subscription, n int) (v1.DryRun, error) {
+	d, err := s.notifier.DryRun(ctx, owner, spec, n)
 	return v1.DryRun{Events: d.Events, Matched: d.Matched, Sample: d.Sample}, err
 }

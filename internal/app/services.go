@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"time"
 
@@ -50,7 +49,7 @@ type services struct {
 	delivery      *delivery.Worker
 	tokens        *access.Store
 	keys          *keyWatch
-	api           http.Handler
+	api           *httpapi.Handler
 }
 
 // run is the loop of a role.
@@ -270,7 +269,7 @@ func (a *App) userAgent() string { return "Tocsin/" + a.version.Version }
 
 // newAPI makes the HTTP interface. Clair's part of it wants a token like the
 // rest, or a JWT if there is a pre-shared key.
-func (a *App) newAPI(b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.Store, store *postgres.MatcherStore) (http.Handler, error) {
+func (a *App) newAPI(b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.Store, store *postgres.MatcherStore) (*httpapi.Handler, error) {
 	gate := access.NewGate(s.tokens, time.Now)
 	psk, err := a.psk()
 	if err != nil {

@@ -48,7 +48,7 @@ func (s *server) index(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, fmt.Errorf("failed to start scan: %w", err))
 		return
 	case err != nil:
-		s.broke(w, r, fmt.Errorf("failed to start scan: %w", err))
+		s.broke(w, r, &indexError{err})
 		return
 	}
 	d := m.Hash.String()
@@ -167,3 +167,10 @@ func pathDigest(w http.ResponseWriter, r *http.Request) (claircore.Digest, bool)
 }
 
 func quote(state string) string { return `"` + state + `"` }
+
+// indexError is why an index request failed, in Clair's words.
+type indexError struct{ cause error }
+
+func (e *indexError) Error() string { return "failed to start scan: " + e.cause.Error() }
+
+func (e *indexError) Unwrap() error { return e.cause }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -44,11 +45,13 @@ type server struct {
 	Options
 	limiter *limiter
 	loaded  atomic.Bool // a feed has been loaded, which no update takes back
+
+	patterns []string // of route
 }
 
 // New returns the handler of Clair's API: /indexer/, /matcher/, /notifier/,
 // /openapi/v1 and /robots.txt.
-func New(o Options) http.Handler {
+func New(o Options) *Handler {
 	s := &server{Options: o, limiter: newLimiter(o.IndexConcurrency)}
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
@@ -83,8 +86,17 @@ func New(o Options) http.Handler {
 		w.Write([]byte("User-agent: *\nDisallow: /\n"))
 	})
 	root.Handle("/", s.authenticated(api))
-	return root
+	return &Handler{root, append(s.patterns, "GET /robots.txt")}
 }
+
+// Handler is Clair's API.
+type Handler struct {
+	http.Handler
+	patterns []string
+}
+
+// Patterns are the methods and paths that it answers, as [http.ServeMux] has them.
+func (h *Handler) Patterns() []string { return slices.Clone(h.patterns) }
 
 // ownerKey is where a request's context has what the [Authenticator] returned.
 type ownerKey struct{}
@@ -92,6 +104,9 @@ type ownerKey struct{}
 type methods map[string]http.HandlerFunc
 
 func (s *server) route(mux *http.ServeMux, path string, m methods) {
+	for method := range m {
+		s.patterns = append(s.patterns, method+" "+path)
+	}
 	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 		method := r.Method
 		if method == http.MethodHead {
@@ -127,5 +142,10 @@ func (s *server) broke(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	s.Log.ErrorContext(r.Context(), "clair api request failed", "path", r.URL.Path, "error", err)
+	// The reasons of an index request are its client's to know: it handed the
+	// layers in. Others speak of this server's insides.
+	if _, about := errors.AsType[*indexError](err); !about {
+		err = errors.New("something went wrong on the server; its log says more")
+	}
 	fail(w, http.StatusInternalServerError, err)
 }

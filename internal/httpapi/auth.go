@@ -134,6 +134,8 @@ func clairScopes(r *http.Request) []access.Scope {
 		return []access.Scope{access.Read}
 	case strings.HasPrefix(r.URL.Path, "/matcher/"):
 		return []access.Scope{access.Admin}
+	case strings.HasPrefix(r.URL.Path, "/notifier/"): // a notification of the owner's own subscription
+		return []access.Scope{access.Publish, access.Subscriptions}
 	}
 	return []access.Scope{access.Publish}
 }

@@ -14,13 +14,14 @@ import (
 // Events is the event log: package notifier.
 type Events interface {
 	List(ctx context.Context, q v1.EventQuery) (v1.Page[cloudevents.Event], error)
-	Get(ctx context.Context, id string) (cloudevents.Event, error)
+	// Get and Manifests know no event that is another owner's alone.
+	Get(ctx context.Context, owner, id string) (cloudevents.Event, error)
 	// Findings pages through the lists of a vulnerabilities_changed event, in
 	// full: first what was added, then what was removed, then what was revised,
 	// each with the most severe first. kind, if not empty, picks one list.
 	Findings(ctx context.Context, id, kind string, p v1.Paging) (v1.Page[v1.EventFinding], error)
 	// Manifests pages through the manifests of an update's digest event.
-	Manifests(ctx context.Context, id string, p v1.Paging) (v1.Page[schemas.ChangedManifest], error)
+	Manifests(ctx context.Context, owner, id string, p v1.Paging) (v1.Page[schemas.ChangedManifest], error)
 }
 
 // eventBody is a CloudEvent in structured JSON.
@@ -58,7 +59,7 @@ func (s *server) registerEvents() {
 			return nil, absent("the event log")
 		}
 		p, err := s.Services.Events.List(ctx, v1.EventQuery{
-			Paging: in.page(), Types: in.Type, Subject: in.Subject, Image: in.Image, Updater: in.Updater,
+			Paging: in.page(), Owner: principal(ctx).Sees(), Types: in.Type, Subject: in.Subject, Image: in.Image, Updater: in.Updater,
 			MinRank: schemas.SeverityRank(in.Severity), Since: in.Since, Until: in.Until,
 		})
 		out := v1.Page[eventBody]{Items: make([]eventBody, len(p.Items)), Next: p.Next}
@@ -71,7 +72,7 @@ func (s *server) registerEvents() {
 		if s.Services.Events == nil {
 			return nil, absent("the event log")
 		}
-		e, err := s.Services.Events.Get(ctx, in.ID)
+		e, err := s.Services.Events.Get(ctx, principal(ctx).Sees(), in.ID)
 		return &body[eventBody]{eventBody{e}}, err
 	})
 	type findingsIn struct {
@@ -96,7 +97,7 @@ func (s *server) registerEvents() {
 			if s.Services.Events == nil {
 				return nil, absent("the event log")
 			}
-			p, err := s.Services.Events.Manifests(ctx, in.ID, in.page())
+			p, err := s.Services.Events.Manifests(ctx, principal(ctx).Sees(), in.ID, in.page())
 			return &body[v1.Page[schemas.ChangedManifest]]{p}, err
 		})
 }

@@ -93,7 +93,7 @@ func (m *memory) Rotate(ctx context.Context, owner, id string, r v1.RotateReques
 	m.rotate = r
 	return m.Get(ctx, owner, id)
 }
-func (m *memory) DryRun(_ context.Context, s schemas.Subscription, n int) (v1.DryRun, error) {
+func (m *memory) DryRun(_ context.Context, _ string, s schemas.Subscription, n int) (v1.DryRun, error) {
 	m.dry = s
 	return v1.DryRun{Events: n, Sample: []string{}}, m.fail
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,13 +61,13 @@ type Options struct {
 type server struct {
 	Options
 	api      huma.API
-	mux      *http.ServeMux
+	mux      *routes
 	requests *prometheus.HistogramVec
 }
 
 // New returns the whole HTTP interface: /api/v1, /openapi.json and
 // /openapi.yaml, /schemas/, and Clair's paths.
-func New(o Options) http.Handler {
+func New(o Options) *Handler {
 	o.MaxLayer = cmp.Or(o.MaxLayer, defaultMaxUpload)
 	o.MaxImport = cmp.Or(o.MaxImport, defaultMaxUpload)
 	if o.BodyTimeout == 0 {
@@ -78,7 +79,7 @@ func New(o Options) http.Handler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &server{Options: o, mux: http.NewServeMux()}
+	s := &server{Options: o, mux: &routes{ServeMux: http.NewServeMux()}}
 	s.requests = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "tocsin_http_request_seconds", Help: "Time to answer a request, by route, method and status.",
 		Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 5, 30, 120},
@@ -102,12 +103,40 @@ func New(o Options) http.Handler {
 	}
 	if o.Clair != nil {
 		for _, path := range []string{"/indexer/", "/matcher/", "/notifier/", "/openapi/", "/robots.txt"} {
-			s.mux.Handle(path, o.Clair)
+			s.mux.ServeMux.Handle(path, o.Clair)
+		}
+		if c, ok := o.Clair.(interface{ Patterns() []string }); ok {
+			s.mux.patterns = append(s.mux.patterns, c.Patterns()...)
 		}
 	}
 	s.mux.HandleFunc("GET /{$}", s.front)
 	s.mux.HandleFunc("/", s.nowhere)
-	return s.outer(http.NewCrossOriginProtection().Handler(s.mux))
+	return &Handler{s.outer(http.NewCrossOriginProtection().Handler(s.mux)), s.mux.patterns}
+}
+
+// Handler is the whole HTTP interface.
+type Handler struct {
+	http.Handler
+	patterns []string
+}
+
+// Patterns are all that it answers, as [http.ServeMux] has them: who may ask for
+// each is held by test to a table.
+func (h *Handler) Patterns() []string { return slices.Clone(h.patterns) }
+
+// routes is a mux that knows its patterns.
+type routes struct {
+	*http.ServeMux
+	patterns []string
+}
+
+func (m *routes) Handle(pattern string, h http.Handler) {
+	m.patterns = append(m.patterns, pattern)
+	m.ServeMux.Handle(pattern, h)
+}
+
+func (m *routes) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
+	m.Handle(pattern, http.HandlerFunc(h))
 }
 
 // Serve bounds what a connection may cost. The handler sets the deadlines of

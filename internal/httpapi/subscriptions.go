@@ -25,8 +25,9 @@ type Subscriptions interface {
 	// Current sends it what is there now, and answers how many events that is.
 	Current(ctx context.Context, owner, id string) (int, error)
 	Rotate(ctx context.Context, owner, id string, r v1.RotateRequest) (schemas.Subscription, error)
-	// DryRun tries a subscription that need not exist on the newest events.
-	DryRun(ctx context.Context, s schemas.Subscription, events int) (v1.DryRun, error)
+	// DryRun tries a subscription that need not exist on the newest events that
+	// the owner may see.
+	DryRun(ctx context.Context, owner string, s schemas.Subscription, events int) (v1.DryRun, error)
 }
 
 type subscriptionBody = body[schemas.Subscription]
@@ -83,7 +84,7 @@ func (s *server) registerSubscriptions() {
 		if err := guard(); err != nil {
 			return nil, err
 		}
-		d, err := subs.DryRun(ctx, in.Body, in.Events)
+		d, err := subs.DryRun(ctx, principal(ctx).Sees(), in.Body, in.Events)
 		return &body[v1.DryRun]{d}, err
 	})
 

@@ -15,10 +15,16 @@ type BlockedError struct {
 	Why string
 	// Key is the configuration key whose list would permit the address.
 	Key string
+	// Resolved says that Addr is what a name resolved to. The message does not tell
+	// it then: who gave the name may not be meant to know.
+	Resolved bool
 }
 
 // Error implements error; it ends in a hint that names the configuration key.
 func (e *BlockedError) Error() string {
+	if e.Resolved {
+		return fmt.Sprintf("refused to connect: the host has %s (to permit it, add its network to %s)", e.Why, e.Key)
+	}
 	return fmt.Sprintf("refused to connect to %v: it is %s (to permit it, add its network to %s)", e.Addr, e.Why, e.Key)
 }
 

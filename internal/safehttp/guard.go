@@ -134,8 +134,42 @@ func (g *Guard) dial(ctx context.Context, d *net.Dialer, network, address string
 		return nil, err
 	}
 	conn, err := d.DialContext(ctx, network, address)
-	if blocked, ok := errors.AsType[*BlockedError](err); ok {
-		return nil, fmt.Errorf("%s: %w", address, blocked)
+	if err != nil {
+		return nil, discreet(err, host, address)
 	}
-	return conn, err
+	return conn, nil
 }
+
+// discreet is err without what a name resolved to and who resolved it: whoever
+// gives a host to connect to may not be meant to learn the names of this network.
+func discreet(err error, host, address string) error {
+	_, notLiteral := netip.ParseAddr(host)
+	if blocked, ok := errors.AsType[*BlockedError](err); ok {
+		copied := *blocked
+		copied.Resolved = notLiteral != nil
+		return fmt.Errorf("%s: %w", address, &copied)
+	}
+	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
+		copied := *lookup
+		copied.Server = ""
+		if !copied.IsNotFound {
+			copied.Err = "the name could not be looked up" // its text may name the server too
+		}
+		return &net.OpError{Op: "dial", Net: "tcp", Err: &copied}
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && notLiteral != nil {
+		copied := *op
+		copied.Source, copied.Addr = nil, named(address)
+		return &copied
+	}
+	return err
+}
+
+// named is an address as somebody wrote it.
+type named string
+
+// Network implements [net.Addr].
+func (named) Network() string { return "tcp" }
+
+// String implements [net.Addr].
+func (n named) String() string { return string(n) }

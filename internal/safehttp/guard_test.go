@@ -1,6 +1,7 @@
 package safehttp
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
@@ -152,3 +153,31 @@ func TestRawTCP(t *testing.T) {
 }
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+
+// What a name resolves to, and who resolves it, is not for who gave the name.
+func TestErrorsKeepInternalAddressesToThemselves(t *testing.T) {
+	t.Parallel()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(closed.Addr().String())
+	closed.Close() // nobody listens there now
+	ns := newNameServer(t, netip.MustParseAddr("127.0.0.1"))
+	for name, allow := range map[string][]netip.Prefix{"refused": nil, "nobody there": loopback} {
+		_, err := New(testKey, allow, WithResolver(ns.resolver())).DialContext(t.Context(), "tcp", "db.corp.example:"+port)
+		if err == nil || strings.Contains(err.Error(), "127.0.0.1") || !strings.Contains(err.Error(), "db.corp.example") {
+			t.Errorf("%s: %v; want an error that names the host and not its address", name, err)
+		}
+	}
+	away := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", closed.Addr().String())
+	}}
+	_, err = New(testKey, nil, WithResolver(away)).DialContext(t.Context(), "tcp", "db.corp.example:80")
+	if err == nil || strings.Contains(err.Error(), closed.Addr().String()) {
+		t.Errorf("no answer: %v; want an error without the resolver's address %s", err, closed.Addr())
+	}
+	if _, err := New(testKey, nil).DialContext(t.Context(), "tcp", "127.0.0.1:80"); err == nil || !strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("an address: %v; want an error that names it", err)
+	}
+}

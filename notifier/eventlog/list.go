@@ -40,8 +40,10 @@ func PageSize(limit int) int {
 	return min(limit, MaxPage)
 }
 
-// Query selects events for everybody, newest first. The zero value selects all.
+// Query selects events, newest first: those for everybody and those of an owner.
+// The zero value selects all.
 type Query struct {
+	Owner        string // whose events are selected beside everybody's; "": all owners'
 	Types        []string
 	Subject      string // manifest digest
 	Image        string // shell pattern over the names of the image: * and ?
@@ -54,7 +56,7 @@ type Query struct {
 
 const listEvents = `
 SELECT ` + recordColumns + ` FROM tocsin.event
-WHERE scope IS NULL AND id >= @since AND id < @until
+WHERE ` + visibleTo + ` AND id >= @since AND id < @until
   AND (@types::text[] IS NULL OR type = ANY(@types))
   AND (@subject = '' OR subject = @subject)
   AND (@manifest::integer IS NULL OR manifest_id = @manifest)
@@ -73,7 +75,7 @@ func (l *Log) List(ctx context.Context, q Query) (Page[event.Event], error) {
 	limit := PageSize(q.Limit)
 	args := pgx.NamedArgs{
 		"since": uuid.Nil, "until": uuid.Max, "types": q.Types, "subject": q.Subject, "manifest": (*int32)(nil),
-		"image": filter.GlobToLike(q.Image), "updater": q.Updater, "rank": q.MinRank, "limit": limit + 1,
+		"image": filter.GlobToLike(q.Image), "updater": q.Updater, "rank": q.MinRank, "owner": q.Owner, "limit": limit + 1,
 	}
 	if !q.Since.IsZero() {
 		args["since"] = uuid7.Floor(q.Since)

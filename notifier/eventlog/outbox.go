@@ -173,7 +173,11 @@ func (l *Log) publishOne(ctx context.Context, id uuid.UUID, r *Record) error {
 	if r == nil {
 		return nil
 	}
-	body, err := json.Marshal(r.CloudEvent())
+	out, err := r.outward()
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(out.CloudEvent())
 	if err != nil {
 		return fmt.Errorf("eventlog: event %s as JSON: %w", id, err)
 	}
@@ -182,4 +186,26 @@ func (l *Log) publishOne(ctx context.Context, id uuid.UUID, r *Record) error {
 		return fmt.Errorf("eventlog: publish event %s: %w", id, err)
 	}
 	return nil
+}
+
+// outward is the event as everybody on NATS may read it. An owner's event about a
+// subscription names neither the subscription nor its host there; whoever may see
+// all of it reads it from the API by its id.
+func (r *Record) outward() (*Record, error) {
+	if r.Scope == nil || r.Scope.Owner == "" {
+		return r, nil
+	}
+	var whole schemas.SubscriptionState
+	if err := json.Unmarshal(r.Data, &whole); err != nil {
+		return nil, fmt.Errorf("eventlog: data of event %s: %w", r.ID, err)
+	}
+	text, err := json.Marshal(schemas.SubscriptionState{
+		Subscription: whole.Subscription, Protocol: whole.Protocol, Since: whole.Since, Failures: whole.Failures,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("eventlog: data of event %s: %w", r.ID, err)
+	}
+	out := *r
+	out.SetData(text)
+	return &out, nil
 }

@@ -68,12 +68,13 @@ func (l *Log) For(ctx context.Context, scope *Scope, types []string, after, unti
 
 const recentEvents = `
 SELECT ` + recordColumns + ` FROM tocsin.event
-WHERE scope IS NULL AND id < @before ORDER BY id DESC LIMIT @limit`
+WHERE ` + visibleTo + ` AND id < @before ORDER BY id DESC LIMIT @limit`
 
-// Before reads the events for everybody right before an id, newest first. Data
-// that is rendered is left out.
-func (l *Log) Before(ctx context.Context, id uuid.UUID, limit int) ([]*Record, error) {
-	list, err := collect(ctx, l.Pool, recentEvents, pgx.NamedArgs{"before": id, "limit": limit})
+// Before reads the events right before an id, newest first: those for everybody
+// and those of an owner, of all owners if it is "". Data that is rendered is left
+// out.
+func (l *Log) Before(ctx context.Context, owner string, id uuid.UUID, limit int) ([]*Record, error) {
+	list, err := collect(ctx, l.Pool, recentEvents, pgx.NamedArgs{"owner": owner, "before": id, "limit": limit})
 	if err != nil {
 		return nil, fmt.Errorf("eventlog: read recent events: %w", err)
 	}

@@ -27,6 +27,7 @@ type Record struct {
 // Scope says whom an event was made for, if not for everybody.
 type Scope struct {
 	Subscription string           `json:"subscription,omitempty"` // this one alone
+	Owner        string           `json:"owner,omitempty"`        // whoever has subscriptions under this name
 	Filters      []schemas.Filter `json:"filters,omitempty"`      // a digest of the events that these filters let through
 }
 
@@ -118,13 +119,21 @@ WITH written AS (
 )
 INSERT INTO tocsin.outbox (event_id) SELECT id FROM written WHERE @publish::boolean`
 
+// public says whether the event goes out on NATS: unless it is made for one
+// subscription. Of one that is an owner's alone, little goes out: see outward.
+func (r *Record) public() bool { return r.Scope == nil || r.Scope.Owner != "" }
+
+// visibleTo is the condition that an owner may see an event in a list: those made
+// for everybody, and the owner's own; all owners' if @owner is empty.
+const visibleTo = `(scope IS NULL OR scope ? 'owner' AND (@owner = '' OR scope->>'owner' = @owner))`
+
 // Insert writes the event in tx, and its place in the outbox unless it is made
-// for some alone.
+// for one subscription.
 func (r *Record) Insert(ctx context.Context, tx pgx.Tx) error {
 	args := pgx.NamedArgs{
 		"id": r.UUID, "type": r.Type, "source": r.Source, "subject": r.Subject, "time": r.Time, "base": r.base.id, "traceparent": r.TraceParent,
 		"manifest_id": r.Key.ManifestID, "change_id": r.Key.ChangeID, "inventory_id": r.Key.InventoryID, "naming_id": r.Key.NamingID,
-		"scope": r.Scope, "data": r.Data, "publish": r.Scope == nil, "attributes": nil,
+		"scope": r.Scope, "data": r.Data, "publish": r.public(), "attributes": nil,
 	}
 	for _, a := range schemas.Attributes {
 		if v, ok := a.Of(&r.Extensions); a.HasColumn() && ok {

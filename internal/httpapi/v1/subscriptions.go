@@ -63,6 +63,7 @@ type BulkResult struct {
 // image attribute; MinRank is the least severityrank.
 type EventQuery struct {
 	Paging
+	Owner        string // whose events are listed beside everybody's; "": all
 	Types        []string
 	Subject      string
 	Image        string
