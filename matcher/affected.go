@@ -3,12 +3,15 @@ package matcher
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/internal/problem"
+	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -82,10 +85,58 @@ FROM verdict d JOIN considered c ON c.vuln = d.vuln JOIN rated r ON r.vuln = d.v
 GROUP BY c.identity, d.occurrence`
 )
 
+// ErrUnknownVulnerability is returned, wrapped, for an id that no advisory has.
+var ErrUnknownVulnerability = problem.New(problem.NotFound, "no such vulnerability")
+
+const (
+	selectKnown = `SELECT EXISTS (` + rowsCalled + `), EXISTS (SELECT FROM public.vuln)`
+
+	// selectLike finds names to hint at: those that begin alike.
+	selectLike = `
+SELECT DISTINCT v.name FROM unnest(@prefixes::text[]) AS q (prefix)
+CROSS JOIN LATERAL (
+  SELECT split_part(name, ' ', 1) AS name FROM public.vuln
+  WHERE name ~>=~ q.prefix AND name ~<~ (q.prefix || '~')
+  ORDER BY name USING ~<~ LIMIT 500) v`
+)
+
+// known reports an error unless some advisory, of whatever update, is called id.
+func (w *work) known(ctx context.Context, id string) error {
+	var known, loaded bool
+	if err := w.tx.QueryRow(ctx, selectKnown, pgx.NamedArgs{"ids": spellings(id)}).Scan(&known, &loaded); err != nil {
+		return err
+	}
+	if known {
+		return nil
+	}
+	if !loaded {
+		return fmt.Errorf("%w: no feed has been loaded yet (`tocsin updaters status` says how they fare)", ErrUnknownVulnerability)
+	}
+	var prefixes []string
+	for _, form := range slices.Compact([]string{id, strings.ToUpper(id)}) {
+		if cut := max(len(form)-2, len(form)/2); cut > 3 && utf8.ValidString(form[:cut]) {
+			prefixes = append(prefixes, form[:cut])
+		}
+	}
+	rows, err := w.tx.Query(ctx, selectLike, pgx.NamedArgs{"prefixes": prefixes})
+	if err != nil {
+		return err
+	}
+	like, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	hint := text.DidYouMean(id, like)
+	if hint == "" {
+		hint = "no feed that was loaded has an advisory or alias of this name"
+	}
+	return fmt.Errorf("%w: %s (%s)", ErrUnknownVulnerability, id, hint)
+}
+
 // Affected lists, by manifest, who has the vulnerability called id now, as a
 // name or an alias of it, and through which packages: as of the updates that
 // have been announced. next is the cursor of the page that follows, or empty.
-// An id that nobody knows has no manifests. Errors: [ErrBadQuestion].
+// Errors: [ErrBadQuestion], and [ErrUnknownVulnerability] for an id that no feed has.
 func (e *Engine) Affected(ctx context.Context, id string, p Page) (items []Affected, next string, err error) {
 	after, limit, err := p.offset()
 	if err != nil {
@@ -96,6 +147,9 @@ func (e *Engine) Affected(ctx context.Context, id string, p Page) (items []Affec
 	}
 	err = e.ask(ctx, func(w *work) error {
 		if err := w.find(ctx, id); err != nil {
+			return err
+		}
+		if err := w.known(ctx, id); err != nil {
 			return err
 		}
 		found, dict, err := w.holders(ctx, int32(min(after, 1<<31-1)), limit+1)
@@ -125,12 +179,17 @@ func (e *Engine) Affected(ctx context.Context, id string, p Page) (items []Affec
 	return items, next, nil
 }
 
+// spellings are the ways in which an id is looked for: a CVE's whatever its case.
+func spellings(id string) []string {
+	if upper := strings.ToUpper(id); upper != id && strings.HasPrefix(upper, "CVE-") {
+		return []string{id, upper}
+	}
+	return []string{id}
+}
+
 // find computes the findings of what is called id.
 func (w *work) find(ctx context.Context, id string) error {
-	ids := []string{id}
-	if upper := strings.ToUpper(id); upper != id && strings.HasPrefix(upper, "CVE-") {
-		ids = append(ids, upper)
-	}
+	ids := spellings(id)
 	if !strings.HasPrefix(strings.ToUpper(id), "CVE-") {
 		rows, err := w.tx.Query(ctx, expandAliases, pgx.NamedArgs{"ids": ids})
 		if err != nil {

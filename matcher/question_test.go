@@ -71,8 +71,13 @@ func TestAffectedByNameAndAlias(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"CVE-1999-1", "CVE-2020%", "CVE_2020-0001", `\`} {
-		if got := w.affected(id); got != nil {
-			t.Errorf("affected by %s: %q", id, got)
+		if items, _, err := w.engine.Affected(t.Context(), id, matcher.Page{}); items != nil || !errors.Is(err, matcher.ErrUnknownVulnerability) {
+			t.Errorf("affected by %s: %v, %v", id, items, err)
+		}
+	}
+	for id, hint := range map[string]string{"CVE-2020-0002": "CVE-2020-0001", "GO-2020-2": "GO-2020-1", "go-2020-1": "GO-2020-1", "nosuch": "no feed"} {
+		if _, _, err := w.engine.Affected(t.Context(), id, matcher.Page{}); err == nil || !strings.Contains(err.Error(), hint) {
+			t.Errorf("affected by %s: %v, without a hint at %s", id, err, hint)
 		}
 	}
 	if err := w.engine.Forget(t.Context(), w.ids["both"]); err != nil {

@@ -16,6 +16,8 @@ import (
 	"github.com/quay/claircore"
 	"github.com/quay/claircore/libvuln"
 	"github.com/quay/claircore/libvuln/jsonblob"
+
+	"tocsin.dev/tocsin/internal/problem"
 )
 
 // contents is what the database has of each updater, in a form to compare.
@@ -208,6 +210,9 @@ func TestImportHostile(t *testing.T) {
 			done, err := b.Import(t.Context(), bytes.NewReader(tt.file))
 			if err == nil || tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("import says %v, want %v with %q", err, tt.is, tt.says)
+			}
+			if kind := problem.KindOf(err); kind != problem.Invalid && (kind != problem.TooLarge || tt.is != ErrTooLarge) {
+				t.Errorf("a broken file is a problem of kind %q: whoever sent it is told nothing", kind)
 			}
 			if n := one[int](b, `SELECT count(*) FROM latest_vuln WHERE updater = 'osv/go'`); n != tt.rows || len(done.Updated) != min(tt.rows, 1) {
 				t.Errorf("%d rows of the first updater are stored and %v reported, want %d", n, done.Updated, tt.rows)

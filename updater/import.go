@@ -10,14 +10,17 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/klauspost/compress/zstd"
 	"github.com/quay/claircore"
 	"github.com/quay/claircore/libvuln/driver"
 
 	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/vulnstore"
 )
 
@@ -38,7 +41,7 @@ type Imported struct {
 func (s *Service) Import(ctx context.Context, r io.Reader) (Imported, error) {
 	plain, err := decompress(r, s.runner.limits.Unpacked)
 	if err != nil {
-		return Imported{}, fmt.Errorf("import: %w", err)
+		return Imported{}, badArchive(fmt.Errorf("import: %w", err))
 	}
 	defer plain.Close()
 	in := newEntries(plain, s.runner.limits.Entry)
@@ -50,7 +53,11 @@ func (s *Service) Import(ctx context.Context, r io.Reader) (Imported, error) {
 			err = in.err
 		}
 		if err != nil {
-			return done, fmt.Errorf("import of %s: %w", e.Updater, err)
+			err = fmt.Errorf("import of %s: %w", e.Updater, err)
+			if in.err != nil {
+				return done, badArchive(err)
+			}
+			return done, refusedData(err, in.line)
 		}
 		if skip {
 			done.Skipped = append(done.Skipped, e.Updater)
@@ -59,12 +66,32 @@ func (s *Service) Import(ctx context.Context, r io.Reader) (Imported, error) {
 		}
 	}
 	if in.err != nil {
-		return done, fmt.Errorf("import: %w", in.err)
+		return done, badArchive(fmt.Errorf("import: %w", in.err))
 	}
 	if len(done.Updated)+len(done.Skipped) == 0 {
-		return done, errors.New("import: the file is empty")
+		return done, badArchive(errors.New("import: the file is empty"))
 	}
 	return done, nil
+}
+
+// ErrBadArchive is the kind of an error about what is in an archive: it says in
+// which line, and importing the same file again will not help.
+var ErrBadArchive = problem.New(problem.Invalid, "this is not a whole archive of updaters")
+
+// badArchive says that an error is about the archive, unless it says more by itself.
+func badArchive(err error) error {
+	if problem.KindOf(err) != "" || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrBadArchive, err)
+}
+
+// refusedData tells data that the database can't hold from a fault of it.
+func refusedData(err error, line int) error {
+	if pe, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(pe.Code, "22") { // data exception
+		return badArchive(fmt.Errorf("up to line %d: %w", line, err))
+	}
+	return err
 }
 
 // importOne stores the lines that share the first one's Ref.

@@ -169,7 +169,9 @@ func hashEnrichment(r *driver.EnrichmentRecord) [md5.Size]byte {
 // settle mends what a killed process may have left: an enrichment operation that
 // never got its records (stored by claircore's own tools), and operations that
 // reports do not look at yet, since claircore refreshes its view of the latest
-// ones only after it committed. It reports whether there was anything.
+// ones only after it committed. It reports whether there was anything: not what
+// another process is about to do itself, such as the refresh after a commit of
+// the last hour, which is done here too.
 func (d *database) settle(ctx context.Context) (bool, error) {
 	var emptied int64
 	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
@@ -183,8 +185,8 @@ func (d *database) settle(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("remove enrichment operations without records: %w", err)
 	}
-	var stale bool
-	if err := d.pool.QueryRow(ctx, selectStale).Scan(&stale); err != nil {
+	var stale, left bool
+	if err := d.pool.QueryRow(ctx, selectStale).Scan(&stale, &left); err != nil {
 		return false, fmt.Errorf("compare latest update operations: %w", err)
 	}
 	if !stale {
@@ -193,7 +195,7 @@ func (d *database) settle(ctx context.Context) (bool, error) {
 	if _, err := d.pool.Exec(ctx, vulnstore.RefreshLatest); err != nil {
 		return false, fmt.Errorf("refresh latest_update_operations: %w", err)
 	}
-	return true, nil
+	return emptied > 0 || left, nil
 }
 
 const (
@@ -202,10 +204,12 @@ DELETE FROM update_operation uo
 WHERE uo.kind = 'enrichment' AND uo.date < now() - INTERVAL '1 hour'
   AND NOT EXISTS (SELECT 1 FROM uo_enrich WHERE uo_enrich.uo = uo.id)`
 
+	// left: the process that committed it has had an hour to refresh the view.
 	selectStale = `
-SELECT EXISTS (
-  SELECT updater, max(id) FROM update_operation GROUP BY updater
+SELECT count(*) > 0, coalesce(bool_or(o.date < now() - INTERVAL '1 hour'), false)
+FROM (
+  SELECT updater, max(id) AS id FROM update_operation GROUP BY updater
   EXCEPT
   SELECT updater, id FROM latest_update_operations
-)`
+) s JOIN update_operation o ON o.id = s.id`
 )

@@ -101,7 +101,7 @@ func (s *Service) work(ctx context.Context, job jobs.Job) error {
 	if mended, err := s.database.settle(ctx); err != nil {
 		return err
 	} else if mended {
-		s.log.WarnContext(ctx, "mended what an interrupted update left behind")
+		s.log.InfoContext(ctx, "finished what an interrupted update left; nothing was lost")
 		s.waker.Wake(bus.WakeMatcher)
 	}
 

@@ -40,7 +40,7 @@ func Services(r Roles) httpapi.Services {
 	sent := deliveries{r.Subscriptions, r.Events, r.Delivery}
 	return httpapi.Services{
 		Images: images{r.Indexer, r.Matcher}, Blobs: blobStore{r.Uploads}, Reports: reports{r.Indexer, r.Matcher}, Jobs: jobQueue{r.Jobs},
-		Updaters: updaters{r.Updater}, Events: events{r.Events, r.Notifier, r.Subscriptions}, Subscriptions: subscriptions{r.Subscriptions, r.Notifier, r.Matcher},
+		Updaters: updaters{r.Updater}, Events: events{r.Events, r.Notifier, r.Subscriptions, updaters{r.Updater}}, Subscriptions: subscriptions{r.Subscriptions, r.Notifier, r.Matcher},
 		Deliveries: sent, Stats: stats{r.Indexer, r.Jobs, r.Matcher, sent}, Tokens: r.Tokens,
 	}
 }

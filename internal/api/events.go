@@ -21,6 +21,7 @@ type events struct {
 	log      *eventlog.Log
 	notifier *notifier.Notifier // for digests
 	subs     *subscription.Store
+	updaters updaters // for the names that there are
 }
 
 func (s events) List(ctx context.Context, q v1.EventQuery) (v1.Page[cloudevents.Event], error) {
@@ -28,6 +29,9 @@ func (s events) List(ctx context.Context, q v1.EventQuery) (v1.Page[cloudevents.
 		Owner: q.Owner, Types: q.Types, Subject: q.Subject, Image: q.Image, Updater: q.Updater, MinRank: q.MinRank,
 		Since: q.Since, Until: q.Until, Cursor: q.Cursor, Limit: q.Limit,
 	})
+	if err == nil && len(page.Items) == 0 && q.Updater != "" && q.Cursor == "" {
+		err = s.updaters.known(ctx, q.Updater)
+	}
 	return v1.Page[cloudevents.Event](page), err
 }
 

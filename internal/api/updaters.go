@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/google/uuid"
 
 	"tocsin.dev/tocsin/internal/httpapi"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/internal/jobs"
+	"tocsin.dev/tocsin/internal/text"
 	"tocsin.dev/tocsin/updater"
 )
 
@@ -48,6 +50,28 @@ func (s updaters) List(ctx context.Context) ([]v1.UpdaterSet, error) {
 		}
 	}
 	return out, nil
+}
+
+// known reports an error unless there is an updater of this name.
+func (s updaters) known(ctx context.Context, name string) error {
+	status, err := s.service.Status(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, set := range status {
+		for _, u := range set.Updaters {
+			names = append(names, u.Updater)
+		}
+	}
+	if slices.Contains(names, name) {
+		return nil
+	}
+	hint := text.DidYouMean(name, names)
+	if hint == "" {
+		hint = "`tocsin updaters status` lists them"
+	}
+	return &httpapi.FieldError{Field: "updater", Message: "no updater is called that, and no event is of one", Hint: hint, Value: name}
 }
 
 func (s updaters) Run(ctx context.Context, set string, accept bool) ([]v1.Job, error) {

@@ -37,7 +37,17 @@ func (c *jobsListCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return e.print(jobs, func() error { return e.jobs(jobs) })
+	return e.print(jobs, func() error {
+		switch {
+		case len(jobs) == 0 && (c.Failed || c.State == "failed"):
+			e.notef("No job has failed.")
+			return nil
+		case len(jobs) == 0 && (c.State != "" || c.Kind != ""):
+			e.notef("No such jobs.")
+			return nil
+		}
+		return e.jobs(jobs)
+	})
 }
 
 func (e *env) jobs(jobs []v1.Job) error {

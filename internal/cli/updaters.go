@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/internal/terminal"
@@ -60,6 +61,14 @@ func (c updStatusCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	ran := slices.ContainsFunc(sets, func(s v1.UpdaterSet) bool { return len(s.Updaters) > 0 })
+	none := "No updater has run yet. `tocsin updaters run` runs them."
+	if c.Failed {
+		sets = failedOnly(sets)
+		if ran {
+			none = "No updater's last run failed."
+		}
+	}
 	return e.print(sets, func() error {
 		t := terminal.NewTable("SET", "UPDATER", "STATUS", "LAST RUN", "LAST SUCCESS", "ADVISORIES", "REF", "ERROR")
 		for _, s := range sets {
@@ -67,14 +76,23 @@ func (c updStatusCmd) Run(e *env) error {
 				t.Row(s.Name, "", e.state(s.Status), e.ago(s.LastRun), "", "", "", terminal.Clip(s.Error, 100))
 			}
 			for _, u := range s.Updaters {
-				if c.Failed && u.Status != "failed" {
-					continue
-				}
 				t.Row(s.Name, u.Name, e.state(u.Status), e.ago(u.LastRun), e.ago(u.LastOK), u.Fetched, u.Ref, terminal.Clip(u.Error, 100))
 			}
 		}
-		return e.table(t, "No updater has run yet. `tocsin updaters run` runs them.")
+		return e.table(t, none)
 	})
+}
+
+// failedOnly keeps what failed in its last run, and the sets that have any.
+func failedOnly(sets []v1.UpdaterSet) []v1.UpdaterSet {
+	out := []v1.UpdaterSet{}
+	for _, s := range sets {
+		s.Updaters = slices.DeleteFunc(slices.Clone(s.Updaters), func(u v1.Updater) bool { return u.Status != "failed" })
+		if len(s.Updaters) > 0 || s.Error != "" {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 type updAcceptCmd struct {

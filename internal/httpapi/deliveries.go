@@ -25,7 +25,7 @@ type Deliveries interface {
 type Selection struct {
 	Subscription string    `query:"subscription" doc:"Only this subscription's" format:"uuid"`
 	Event        string    `query:"event" doc:"Only this event's" format:"uuid"`
-	State        string    `query:"state" doc:"Only deliveries in this state: pending, delivered, dead or dropped" maxLength:"32"`
+	State        string    `query:"state" enum:"pending,delivered,dead,dropped" doc:"Only deliveries in this state"`
 	Since        time.Time `query:"since" doc:"Not before this time"`
 	Until        time.Time `query:"until" doc:"Before this time"`
 }

@@ -34,8 +34,8 @@ type IDParam struct {
 func (s *server) registerJobs() {
 	type listIn struct {
 		PageParams
-		Kind   string `query:"kind" doc:"Only this kind: manifest or update" maxLength:"64"`
-		State  string `query:"state" doc:"Only jobs in this state" maxLength:"64"`
+		Kind   string `query:"kind" enum:"manifest,update" doc:"Only this kind"`
+		State  string `query:"state" enum:"queued,running,done,failed" doc:"Only jobs in this state"`
 		Failed bool   `query:"failed" doc:"Only jobs that were given up"`
 	}
 	add(s, get, "/jobs", "List jobs, newest first", looks, 0, func(ctx context.Context, in *listIn) (*body[v1.Page[v1.Job]], error) {

@@ -10,6 +10,7 @@ import (
 
 	"tocsin.dev/tocsin/internal/access"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/schemas"
 )
 
 // body is a response with a body.
@@ -81,6 +82,15 @@ func describe(doc *huma.OpenAPI) {
 	}
 	sub.Properties["sink"].PrecomputeMessages()
 	sub.PrecomputeMessages()
+
+	types := doc.Paths["/api/v1/events"].Get.Parameters
+	if i := slices.IndexFunc(types, func(p *huma.Param) bool { return p.Name == "type" }); i >= 0 {
+		items := types[i].Schema.Items
+		for _, t := range schemas.Types {
+			items.Enum = append(items.Enum, t)
+		}
+		items.PrecomputeMessages()
+	}
 
 	var names []string
 	for path := range doc.Paths {

@@ -90,6 +90,7 @@ func redact(_ huma.Context, _ string, v any) (any, error) {
 		return v, nil
 	}
 	for _, d := range m.Errors {
+		hint(d)
 		switch value := d.Value.(type) {
 		case string:
 			d.Value = text.Clip(text.Redact(value), echoed)
@@ -102,6 +103,22 @@ func redact(_ huma.Context, _ string, v any) (any, error) {
 		d.Message = text.Redact(strings.ToValidUTF8(d.Message, ""))
 	}
 	return m, nil
+}
+
+// oneOf is how huma says that a value is none of those there are.
+const oneOf = `expected value to be one of "`
+
+// hint adds the value that was most likely meant to a problem with one that is
+// none of a few.
+func hint(d *huma.ErrorDetail) {
+	value, ok := d.Value.(string)
+	list, is := strings.CutPrefix(d.Message, oneOf)
+	if !ok || !is {
+		return
+	}
+	if mean := text.DidYouMean(value, strings.Split(strings.TrimSuffix(list, `"`), ", ")); mean != "" {
+		d.Message += " (" + mean + ")"
+	}
 }
 
 func secretLocation(location string) bool {
