@@ -273,6 +273,9 @@ func TestPartitions(t *testing.T) {
 	if n := w.count(t, `SELECT count(*) FROM pg_class WHERE relname = 'event_20260301'`); n != 0 {
 		t.Error("the old partition is still there")
 	}
+	if n := w.count(t, `SELECT count(*) FROM tocsin.audit WHERE action = 'partitions.drop' AND object = 'event' AND detail->'partitions' ? 'event_20260301'`); n != 1 {
+		t.Errorf("%d entries of the audit log say that it went, want 1", n)
+	}
 }
 
 // TestPagesOfLargeEventsAreShort lists more than fits into a page.

@@ -31,7 +31,7 @@ func TestTokenLife(t *testing.T) {
 	if !strings.HasPrefix(secret, access.Prefix) || tok.Owner != "team-a" {
 		t.Errorf("created %+v with secret %q", tok, secret)
 	}
-	p, err := s.Authenticate(ctx, secret)
+	p, err := s.Authenticate(ctx, "", secret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestTokenLife(t *testing.T) {
 		t.Errorf("principal %+v", p)
 	}
 	for _, wrong := range []string{"", "tocsin_", secret + "A", secret[:len(secret)-1], strings.ToUpper(secret), "tocsin_" + strings.Repeat("A", 43)} {
-		if _, err := s.Authenticate(ctx, wrong); !errors.Is(err, access.ErrUnknown) {
+		if _, err := s.Authenticate(ctx, "", wrong); !errors.Is(err, access.ErrUnknown) {
 			t.Errorf("Authenticate(%q) = %v, want ErrUnknown", wrong, err)
 		}
 	}
@@ -56,7 +56,7 @@ func TestTokenLife(t *testing.T) {
 	if err := s.Revoke(ctx, tok.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Authenticate(ctx, secret); !errors.Is(err, access.ErrUnknown) {
+	if _, err := s.Authenticate(ctx, "", secret); !errors.Is(err, access.ErrUnknown) {
 		t.Errorf("a revoked token gave %v", err)
 	}
 	if err := s.Revoke(ctx, uuid.New()); !errors.Is(err, access.ErrNotFound) {
@@ -72,7 +72,7 @@ func TestExpiredTokenIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Authenticate(t.Context(), secret); !errors.Is(err, access.ErrUnknown) {
+	if _, err := s.Authenticate(t.Context(), "", secret); !errors.Is(err, access.ErrUnknown) {
 		t.Errorf("an expired token gave %v", err)
 	}
 }
@@ -110,7 +110,7 @@ func TestBootstrapIsOneTokenForAll(t *testing.T) {
 		t.Errorf("mode %v, %v; want 0600", fi.Mode(), err)
 	}
 	b, _ := os.ReadFile(path)
-	if p, err := s.Authenticate(ctx, strings.TrimSpace(string(b))); err != nil || p.Sees() != "" {
+	if p, err := s.Authenticate(ctx, "", strings.TrimSpace(string(b))); err != nil || p.Sees() != "" {
 		t.Errorf("the first token: %+v, %v", p, err)
 	}
 
@@ -119,7 +119,7 @@ func TestBootstrapIsOneTokenForAll(t *testing.T) {
 	if c, err := other.Bootstrap(ctx, path); err != nil || c {
 		t.Errorf("adopting: %v, %v", c, err)
 	}
-	if _, err := other.Authenticate(ctx, strings.TrimSpace(string(b))); err != nil {
+	if _, err := other.Authenticate(ctx, "", strings.TrimSpace(string(b))); err != nil {
 		t.Errorf("the other database: %v", err)
 	}
 
@@ -141,7 +141,7 @@ func TestBootstrapIsOneTokenForAll(t *testing.T) {
 		if _, err := s.Bootstrap(ctx, path); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Authenticate(ctx, strings.TrimSpace(string(b))); !errors.Is(err, access.ErrUnknown) {
+		if _, err := s.Authenticate(ctx, "", strings.TrimSpace(string(b))); !errors.Is(err, access.ErrUnknown) {
 			t.Errorf("a revoked token after a restart: %v", err)
 		}
 		if list, err := s.List(ctx); err != nil || len(list) != 0 {

@@ -21,9 +21,13 @@ const lockBootstrap = `SELECT pg_advisory_xact_lock(hashtextextended('tocsin.acc
 const hasBootstrap = `SELECT EXISTS (SELECT FROM tocsin.token WHERE bootstrap)`
 
 const insertBootstrap = `
-INSERT INTO tocsin.token (name, owner, scopes, hash, bootstrap)
-VALUES ('first start', 'local', '{admin}', @hash, true)
-ON CONFLICT (hash) DO NOTHING`
+WITH made AS (
+  INSERT INTO tocsin.token (name, owner, scopes, hash, bootstrap)
+  VALUES ('first start', 'local', '{admin}', @hash, true)
+  ON CONFLICT (hash) DO NOTHING RETURNING id
+)
+INSERT INTO tocsin.audit (actor, action, object, detail)
+SELECT @actor, 'tokens.bootstrap', id::text, '{"name": "first start", "scopes": ["admin"]}' FROM made`
 
 // Bootstrap sees to it that the database has had one first token, an admin's, and
 // that it is in the file at path, readable by its owner alone. It returns whether
@@ -60,7 +64,7 @@ func (s *Store) Bootstrap(ctx context.Context, path string) (created bool, err e
 				return err
 			}
 		}
-		if _, err := tx.Exec(ctx, insertBootstrap, pgx.NamedArgs{"hash": hash(secret)}); err != nil {
+		if _, err := tx.Exec(ctx, insertBootstrap, pgx.NamedArgs{"hash": hash(secret), "actor": Tocsin}); err != nil {
 			return fmt.Errorf("storing the first token: %w", err)
 		}
 		return nil

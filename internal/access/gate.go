@@ -64,13 +64,13 @@ func (g *Gate) Authenticate(ctx context.Context, addr, secret string) (Principal
 		default:
 			return Principal{}, ErrThrottled
 		}
-		p, err := g.store.Authenticate(ctx, secret)
+		p, err := g.store.Authenticate(ctx, addr, secret)
 		if errors.Is(err, ErrUnknown) {
 			err = ErrThrottled
 		}
 		return p, err
 	}
-	p, err := g.store.Authenticate(ctx, secret)
+	p, err := g.store.Authenticate(ctx, addr, secret)
 	if errors.Is(err, ErrUnknown) {
 		g.failed(addr)
 	}

@@ -76,13 +76,23 @@ SELECT id, name, owner, scopes, created_at, expires_at, last_used_at
   FROM tocsin.token
  WHERE hash = @hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())`
 
+// touchToken notes the use of a token, once a minute. Its first use, and the first
+// of every day, is in the audit log.
 const touchToken = `
-UPDATE tocsin.token SET last_used_at = now()
- WHERE id = @id AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')`
+WITH before AS (
+  SELECT id, last_used_at FROM tocsin.token
+   WHERE id = @id AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute') FOR UPDATE
+), touched AS (
+  UPDATE tocsin.token t SET last_used_at = now() FROM before WHERE t.id = before.id
+  RETURNING t.id, t.name, t.owner, before.last_used_at
+)
+INSERT INTO tocsin.audit (actor, token, owner, action, object, remote)
+SELECT name, id, owner, CASE WHEN last_used_at IS NULL THEN 'tokens.first_use' ELSE 'tokens.daily_use' END, id::text, @from FROM touched
+WHERE last_used_at IS NULL OR last_used_at < date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'`
 
-// Authenticate finds who a secret belongs to. Anything that is not a valid
-// token is [ErrUnknown]; other errors are the database's.
-func (s *Store) Authenticate(ctx context.Context, secret string) (Principal, error) {
+// Authenticate finds who a secret, shown from an address, belongs to. Anything that
+// is not a valid token is [ErrUnknown]; other errors are the database's.
+func (s *Store) Authenticate(ctx context.Context, from, secret string) (Principal, error) {
 	if !wellFormed(secret) {
 		return Principal{}, ErrUnknown
 	}
@@ -94,7 +104,7 @@ func (s *Store) Authenticate(ctx context.Context, secret string) (Principal, err
 		return Principal{}, fmt.Errorf("looking up token: %w", err)
 	}
 	if t.LastUsed == nil || time.Since(*t.LastUsed) > time.Minute {
-		if _, err := s.pool.Exec(ctx, touchToken, pgx.NamedArgs{"id": t.ID}); err != nil {
+		if _, err := s.pool.Exec(ctx, touchToken, pgx.NamedArgs{"id": t.ID, "from": from}); err != nil {
 			return Principal{}, fmt.Errorf("noting the use of a token: %w", err)
 		}
 	}

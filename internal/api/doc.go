@@ -33,6 +33,7 @@ type Roles struct {
 	Subscriptions *subscription.Store
 	Delivery      *delivery.Store
 	Tokens        *access.Store
+	Audit         *access.Audit
 }
 
 // Services are the roles as the API sees them.
@@ -41,6 +42,6 @@ func Services(r Roles) httpapi.Services {
 	return httpapi.Services{
 		Images: images{r.Indexer, r.Matcher}, Blobs: blobStore{r.Uploads}, Reports: reports{r.Indexer, r.Matcher}, Jobs: jobQueue{r.Jobs},
 		Updaters: updaters{r.Updater}, Events: events{r.Events, r.Notifier, r.Subscriptions, updaters{r.Updater}}, Subscriptions: subscriptions{r.Subscriptions, r.Notifier, r.Matcher},
-		Deliveries: sent, Stats: stats{r.Indexer, r.Jobs, r.Matcher, sent}, Tokens: r.Tokens,
+		Deliveries: sent, Stats: stats{r.Indexer, r.Jobs, r.Matcher, sent}, Tokens: r.Tokens, Audit: r.Audit,
 	}
 }

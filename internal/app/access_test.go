@@ -87,7 +87,7 @@ var rules = map[string]rule{
 	"POST /api/v1/deliveries/replay": changes, "POST /api/v1/deliveries/drop": changes,
 	"GET /api/v1/stats": sees.own(),
 
-	"GET /api/v1/tokens": admin, "POST /api/v1/tokens": admin.with(`{"name":"x","scopes":["nosuch"]}`), "DELETE /api/v1/tokens/{id}": admin,
+	"GET /api/v1/audit": admin, "GET /api/v1/tokens": admin, "POST /api/v1/tokens": admin.with(`{"name":"x","scopes":["nosuch"]}`), "DELETE /api/v1/tokens/{id}": admin,
 
 	"POST /indexer/api/v1/index_report": publishes.with(`{`), "DELETE /indexer/api/v1/index_report": publishes.with(`[]`),
 	"GET /indexer/api/v1/index_report/{digest}": looks, "DELETE /indexer/api/v1/index_report/{digest}": publishes,

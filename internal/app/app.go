@@ -154,6 +154,7 @@ func (a *App) start(ctx context.Context, life *lifecycle) error {
 		}
 	}
 	life.start("watch of sealing keys", s.keys.run)
+	life.start("audit log", s.audit.Run)
 	for _, role := range a.roles() {
 		life.start(role, s.run(role))
 	}

@@ -48,6 +48,7 @@ type services struct {
 	queue         *delivery.Store
 	delivery      *delivery.Worker
 	tokens        *access.Store
+	audit         *access.Audit
 	keys          *keyWatch
 	api           *httpapi.Handler
 }
@@ -63,6 +64,7 @@ func (s *services) run(role string) func(context.Context) error {
 func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*services, error) {
 	s := &services{
 		tokens: access.NewStore(pool),
+		audit:  access.NewAudit(pool, a.config.Auth.AuditRetention.Std(), a.log.With("part", "audit")),
 		queue:  delivery.NewStore(pool, delivery.StoreOptions{Wake: func() { b.Wake(delivery.WakeSubject) }}),
 	}
 	keyring, err := a.keyring(ctx, pool)
@@ -282,7 +284,7 @@ func (a *App) newAPI(b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.
 	return httpapi.New(httpapi.Options{
 		Services: api.Services(api.Roles{
 			Indexer: s.indexer, Uploads: uploads, Jobs: queue, Matcher: s.matcher, Updater: s.updater, Events: s.events,
-			Notifier: s.notifier, Subscriptions: s.subscriptions, Delivery: s.queue, Tokens: s.tokens,
+			Notifier: s.notifier, Subscriptions: s.subscriptions, Delivery: s.queue, Tokens: s.tokens, Audit: s.audit,
 		}),
 		Gate: gate,
 		Clair: clair.New(clair.Options{

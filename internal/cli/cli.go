@@ -88,6 +88,7 @@ type commands struct {
 	Updaters updatersCmd `cmd:"" group:"feeds" help:"Run, list, export or import vulnerability feeds."`
 	Jobs     jobsCmd     `cmd:"" group:"feeds" help:"List jobs, and try failed ones again."`
 	Tokens   tokensCmd   `cmd:"" group:"feeds" help:"Make, list or revoke API tokens."`
+	Audit    auditCmd    `cmd:"" group:"feeds" help:"Say who did what."`
 }
 
 // env is what a command runs in.

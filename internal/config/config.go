@@ -181,6 +181,8 @@ type Breaker struct {
 type Auth struct {
 	Bootstrap bool `yaml:"bootstrap" doc:"Make an administrator's token, in the file token in the data directory, for a database that has never had one."`
 	PSK       PSK  `yaml:"psk"`
+
+	AuditRetention Duration `yaml:"audit_retention" doc:"How long the audit log keeps who did what."`
 }
 
 // PSK is the pre-shared key of Clair's clients.
@@ -243,7 +245,7 @@ func Default() Config {
 			},
 			Retention: days(30), Drain: Duration(10 * time.Second), CacheSize: 64 << 20, Conns: 6,
 		},
-		Auth: Auth{Bootstrap: true},
+		Auth: Auth{Bootstrap: true, AuditRetention: days(400)},
 		Log:  Log{Level: "info", Format: "auto"},
 	}
 }

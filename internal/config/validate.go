@@ -183,6 +183,7 @@ func (c *Config) validateDelivery(p *problems) {
 }
 
 func (c *Config) validateSecrets(p *problems) {
+	p.positive("auth.audit_retention", c.Auth.AuditRetention)
 	if k := c.Auth.PSK.Key; !k.Empty() {
 		if b, err := base64.StdEncoding.DecodeString(k.Reveal()); err != nil {
 			p.add("auth.psk.key", "is not base64")

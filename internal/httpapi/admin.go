@@ -71,6 +71,7 @@ func (s *server) registerAdmin() {
 			return nil, err
 		}
 		out := wireToken(t)
+		note(ctx, out.ID, map[string]any{"name": out.Name, "owner": out.Owner, "scopes": out.Scopes})
 		out.Secret = secret
 		return &body[v1.Token]{out}, nil
 	})

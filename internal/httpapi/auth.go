@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -60,15 +61,13 @@ func (s *server) who(r *http.Request, scopes []access.Scope) (access.Principal, 
 		s.Log.ErrorContext(r.Context(), "token look-up failed", "error", err)
 		return p, http.StatusServiceUnavailable, "the token could not be looked up; try again"
 	}
-	if len(scopes) == 0 {
-		return p, 0, ""
+	if len(scopes) > 0 && !slices.ContainsFunc(scopes, p.May) {
+		return p, http.StatusForbidden, "the token lacks the scope " + joinScopes(scopes)
 	}
-	for _, sc := range scopes {
-		if p.May(sc) {
-			return p, 0, ""
-		}
+	if !visitOf(r.Context()).letIn(r, p) {
+		return p, http.StatusServiceUnavailable, "the audit log can't be written, so nothing is changed; try again"
 	}
-	return p, http.StatusForbidden, "the token lacks the scope " + joinScopes(scopes)
+	return p, 0, ""
 }
 
 func refuse(w http.ResponseWriter, status int, detail string) {
@@ -119,12 +118,19 @@ func ClairAuth(g Gate, verify func(token string) error, anonymous bool) func(*ht
 			if verify(token) != nil {
 				return "", http.StatusUnauthorized
 			}
+			if !visitOf(r.Context()).letIn(r, access.Principal{Name: ClairPSK}) {
+				return "", http.StatusServiceUnavailable
+			}
 			return "", 0
 		}
 		p, status, _ := s.who(r, clairScopes(r))
 		return p.Sees(), status
 	}
 }
+
+// ClairPSK is the actor, in the audit log, of what is done with a JWT signed with
+// the pre-shared key.
+const ClairPSK = "clair psk"
 
 func clairScopes(r *http.Request) []access.Scope {
 	switch {

@@ -93,6 +93,7 @@ func (s *server) registerDeliveries() {
 				return nil, badQuery("all", "say which deliveries (subscription, event, state, since, until), or all=true")
 			}
 			n, err := do()(ctx, in.query(principal(ctx).Sees()))
+			note(ctx, in.Subscription, map[string]any{"deliveries": n, "event": in.Event, "state": in.State, "all": in.All})
 			return &body[v1.BulkResult]{v1.BulkResult{Deliveries: n}}, err
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 // freeForm are the parameters of text that is not one of a few: an id, a
 // pattern, a name that somebody gave. updater is checked where nothing was found.
-var freeForm = []string{"cursor", "subscription", "event", "subject", "image", "updater", "ref", "name", "prev", "cur", "since", "until"}
+var freeForm = []string{"cursor", "actor", "action", "object", "subscription", "event", "subject", "image", "updater", "ref", "name", "prev", "cur", "since", "until"}
 
 // TestParametersOfAFewValues holds every query parameter of text in the published
 // description to one of two: it is free text, or a value that is none of those

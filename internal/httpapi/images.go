@@ -52,6 +52,18 @@ func (s *server) registerImages() {
 			return nil, &FieldError{Field: "image", Message: "give either image or manifest"}
 		}
 		list, err := s.Services.Images.Submit(ctx, in.Body)
+		digests, known := make([]string, len(list)), true
+		for i, l := range list {
+			digests[i], known = l.Digest, known && l.Known && l.Job == nil
+		}
+		if err == nil && known {
+			unchanged(ctx)
+		}
+		object := in.Body.Image
+		if in.Body.Manifest != nil {
+			object = in.Body.Manifest.Hash
+		}
+		note(ctx, object, map[string]any{"digests": digests, "names": in.Body.Names})
 		return &accepted{v1.Page[v1.Submitted]{Items: list}}, registryError(err)
 	}
 	add(s, post, "/images", "Have an image indexed", publishes, http.StatusAccepted, submit)

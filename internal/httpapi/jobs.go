@@ -74,6 +74,7 @@ func (s *server) registerJobs() {
 			if s.Services.Updaters == nil {
 				return nil, absent("the updater")
 			}
+			note(ctx, in.Body.Set, map[string]any{"accept": in.Body.Accept})
 			jobs, err := s.Services.Updaters.Run(ctx, in.Body.Set, in.Body.Accept)
 			return &body[v1.Page[v1.Job]]{v1.Page[v1.Job]{Items: jobs}}, err
 		})

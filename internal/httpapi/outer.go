@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/rand"
 	"io"
 	"net/http"
@@ -18,6 +19,8 @@ func (s *server) outer(next http.Handler) http.Handler {
 		id := requestID(r.Header.Get("X-Request-Id"))
 		w.Header().Set("X-Request-Id", id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		v := &visit{s: s, request: id}
+		r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
 		if !isUpload(r) {
 			// A copy: the server looks at its own request's body to tell whether
 			// the connection can be used again.
@@ -37,6 +40,7 @@ func (s *server) outer(next http.Handler) http.Handler {
 					writeProblem(rec, http.StatusInternalServerError, "something went wrong on the server; its log says more")
 				}
 			}
+			v.conclude(r.Context(), rec.status)
 			s.requests.WithLabelValues(route(r), knownMethod(r.Method), strconv.Itoa(rec.status)).Observe(s.Now().Sub(start).Seconds())
 			s.Log.DebugContext(r.Context(), "request", "request", id, "method", r.Method, "path", r.URL.Path,
 				"status", rec.status, "bytes", rec.bytes, "duration", s.Now().Sub(start), "remote", remoteHost(r))

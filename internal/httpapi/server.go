@@ -96,6 +96,7 @@ func New(o Options) *Handler {
 	s.registerDeliveries()
 	s.registerAdmin()
 	s.registerUploads()
+	s.registerAudit()
 	describe(s.api.OpenAPI())
 
 	if o.Schemas != nil {

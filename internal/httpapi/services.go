@@ -28,4 +28,5 @@ type Services struct {
 	Deliveries    Deliveries
 	Stats         Stats
 	Tokens        Tokens
+	Audit         Audit // nil: nothing is written down
 }

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"net/url"
 
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/schemas"
@@ -28,6 +29,16 @@ type Subscriptions interface {
 	// DryRun tries a subscription that need not exist on the newest events that
 	// the owner may see.
 	DryRun(ctx context.Context, owner string, s schemas.Subscription, events int) (v1.DryRun, error)
+}
+
+// aboutSubscription is what the audit log says of a subscription: of its sink the
+// host alone, since a path may be a secret.
+func aboutSubscription(s schemas.Subscription) map[string]any {
+	out := map[string]any{"name": s.Name, "protocol": s.Protocol, "owner": s.Owner}
+	if u, err := url.Parse(s.Sink); err == nil {
+		out["host"] = u.Host
+	}
+	return out
 }
 
 type subscriptionBody = body[schemas.Subscription]
@@ -69,8 +80,10 @@ func (s *server) registerSubscriptions() {
 		if err != nil {
 			return nil, err
 		}
+		note(ctx, sub.ID, aboutSubscription(sub))
 		out := &createOut{Status: http.StatusCreated, Location: "/api/v1/subscriptions/" + sub.ID, Body: sub}
 		if !created {
+			unchanged(ctx)
 			out.Status = http.StatusOK
 		}
 		return out, nil
@@ -117,6 +130,7 @@ func (s *server) registerSubscriptions() {
 			return nil, err
 		}
 		sub, err := subs.Replace(ctx, principal(ctx).Sees(), in.ID, in.Body)
+		note(ctx, "", aboutSubscription(sub))
 		return &subscriptionBody{sub}, err
 	})
 	add(s, remove, "/subscriptions/{id}", "Unsubscribe", subscribe, http.StatusNoContent, func(ctx context.Context, in *IDParam) (*struct{}, error) {

@@ -58,7 +58,10 @@ WITH moved AS (DELETE FROM tocsin.{table}_default WHERE {column} >= '{from}' AND
 INSERT INTO tocsin.{table}_{day} SELECT * FROM moved`
 	attachSQL = `ALTER TABLE tocsin.{table} ATTACH PARTITION tocsin.{table}_{day} FOR VALUES FROM ('{from}') TO ('{to}')`
 	dropSQL   = `DROP TABLE tocsin.{table}_{day}`
-	trimSQL   = `DELETE FROM tocsin.{table}_default WHERE {column} < '{from}'`
+	auditSQL  = `
+INSERT INTO tocsin.audit (actor, action, object, detail)
+VALUES ('tocsin', @action, @table, jsonb_build_object('partitions', @dropped::text[], 'rows', @rows::bigint, 'before', @before::timestamptz))`
+	trimSQL = `DELETE FROM tocsin.{table}_default WHERE {column} < '{from}'`
 )
 
 // Result is what a run did.
@@ -148,12 +151,18 @@ func (t Table) drop(ctx context.Context, tx pgx.Tx, names []string, before time.
 		}
 		r.Dropped = append(r.Dropped, t.Name+"_"+d.Format(format))
 	}
-	if r.Left > 0 {
-		return nil // the default partition goes last, as far as this limit is there for
+	if r.Left == 0 { // the default partition goes last, as far as this limit is there for
+		tag, err := tx.Exec(ctx, t.sql(trimSQL, before))
+		if err != nil {
+			return t.wrap("delete old rows", err)
+		}
+		r.Trimmed = tag.RowsAffected()
 	}
-	tag, err := tx.Exec(ctx, t.sql(trimSQL, before))
-	r.Trimmed = tag.RowsAffected()
-	return t.wrap("delete old rows", err)
+	if len(r.Dropped) == 0 && r.Trimmed == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, auditSQL, pgx.NamedArgs{"action": "partitions.drop", "table": t.Name, "dropped": r.Dropped, "rows": r.Trimmed, "before": before})
+	return t.wrap("note it in the audit log", err)
 }
 
 // sql fills a day into a statement; a moment that begins no day is good for from
