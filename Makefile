@@ -96,7 +96,7 @@ chaos-delivery: ## Kill replicas, PostgreSQL, RabbitMQ and NATS under load for C
 docs: ## Write what is made from the source: schemas, OpenAPI, AsyncAPI, the configuration reference
 	$(GO) generate ./...
 	$(GO) test -count=1 -run '^TestMapIsTrue$$' ./internal/houserules -update
-	$(GO) test -count=1 -run '^TestReference$$' ./internal/config ./delivery/protocols -update
+	$(GO) test -count=1 -run '^TestReference$$' ./internal/config ./delivery/protocols ./internal/clairconfig -update
 
 .PHONY: clean
 clean: ## Remove what was built here

@@ -46,6 +46,9 @@ type Environment struct {
 	// ClairCallback is the base URL of Clair's notification API, which content
 	// mode clair refers receivers to; it ends with a slash.
 	ClairCallback string
+	// ClairNotification reads the notifications that content mode clair sends
+	// directly; nil if this process can't.
+	ClairNotification ClairNotification
 	// ClairToken signs the bearer token of content mode clair, as Clair's notifier
 	// does with its pre-shared key; nil if there is no key.
 	ClairToken func() (string, error)

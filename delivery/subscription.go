@@ -95,7 +95,7 @@ func (t TLS) Config() (*tls.Config, error) {
 type ContentMode string
 
 // The content modes of CloudEvents, and Clair: Clair's notification in place
-// of a CloudEvent. Batched and Clair exist for HTTP alone.
+// of a CloudEvent. Batched exists for HTTP alone.
 const (
 	Structured ContentMode = schemas.ModeStructured
 	Binary     ContentMode = schemas.ModeBinary

@@ -122,6 +122,9 @@ type Options struct {
 	// Concurrency is how many manifests this process indexes at a time; 2 if
 	// zero. Each takes one database connection beside those of the pool.
 	Concurrency int
+	// LayerConcurrency is how many layers of a manifest are scanned at a time, at
+	// most; 10 if zero.
+	LayerConcurrency int
 	// MaintainEvery is the pause between looks for manifests to index again or
 	// to clean up after; 15 s if zero.
 	MaintainEvery time.Duration
@@ -201,7 +204,7 @@ func New(ctx context.Context, o Options) (*Indexer, error) {
 		return nil, fmt.Errorf("indexer: %w", err)
 	}
 	ix.confined = &confined{scan: ix.arena.scan, mappings: ix.mappings, log: o.Logger}
-	ix.lib, err = newLibindex(ctx, o.Pool, ix.arena, ix.confined)
+	ix.lib, err = newLibindex(ctx, o.Pool, ix.arena, ix.confined, o.LayerConcurrency)
 	if err != nil {
 		return nil, fmt.Errorf("indexer: %w", err)
 	}

@@ -46,17 +46,18 @@ func ecosystems(ctx context.Context, listings ecosystem.Listings) ([]*indexer.Ec
 }
 
 // newLibindex makes claircore's indexer, whose scanners are run by c.
-func newLibindex(ctx context.Context, pool *pgxpool.Pool, a *arena, c *confined) (*libindex.Libindex, error) {
+func newLibindex(ctx context.Context, pool *pgxpool.Pool, a *arena, c *confined, layers int) (*libindex.Libindex, error) {
 	store := &libStore{postgres.NewIndexerStore(pool), pool}
 	list, err := ecosystems(ctx, store)
 	if err != nil {
 		return nil, err
 	}
 	opts := &libindex.Options{
-		Store:      store,
-		Locker:     &locker{pool},
-		FetchArena: a,
-		Ecosystems: c.confine(list),
+		Store:                store,
+		Locker:               &locker{pool},
+		FetchArena:           a,
+		LayerScanConcurrency: layers,
+		Ecosystems:           c.confine(list),
 		// What a whiteout takes is left out before the reports of the ecosystems
 		// are merged: afterwards only one path of a package is known.
 		ControllerFactory: func(o *indexer.Options) *controller.Controller {

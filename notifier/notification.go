@@ -2,8 +2,10 @@ package notifier
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/google/uuid"
@@ -19,10 +21,13 @@ const notificationDeleted = `SELECT EXISTS (SELECT FROM tocsin.notification_dele
 const deleteNotification = `INSERT INTO tocsin.notification_deleted (event_id) VALUES (@id) ON CONFLICT DO NOTHING`
 
 const eventOfNotification = `
-SELECT id FROM tocsin.event WHERE id IN (@id, @twin) AND change_id = @change AND type = '` + schemas.TypeVulnerabilitiesChanged + `'`
+SELECT id FROM tocsin.event
+WHERE id BETWEEN @first AND @last AND change_id = @change AND type = '` + schemas.TypeVulnerabilitiesChanged + `'
+ORDER BY id LIMIT 1`
 
 // ManifestChange says what became of one manifest: the worst that an update
-// added, or the worst that it removed.
+// added, or the worst that it removed; or, with Options.EveryFinding, one of its
+// findings.
 type ManifestChange struct {
 	ID       uuid.UUID
 	Manifest string // digest
@@ -50,16 +55,19 @@ func (n *Notifier) Notification(ctx context.Context, id, after uuid.UUID, limit 
 	if deleted {
 		return nil, false, nil
 	}
-	after, half, err := n.notificationCursor(ctx, d, after)
+	after, rest, err := n.notificationCursor(ctx, d, after)
 	if err != nil {
 		return nil, false, err
 	}
-	// The last event of the page before may have had a second half.
-	if half != nil {
-		if changes, err = n.manifestChanges(ctx, []*eventlog.Record{half}); err != nil {
+	// The last event of the page before may have had more.
+	if rest != nil {
+		if changes, err = n.manifestChanges(ctx, []*eventlog.Record{rest.event}); err != nil {
 			return nil, false, err
 		}
-		changes = slices.DeleteFunc(changes, func(c ManifestChange) bool { return c.ID == half.UUID })
+		changes = slices.DeleteFunc(changes, func(c ManifestChange) bool { return nth(rest.event.UUID, c.ID) <= rest.returned })
+		if len(changes) > limit {
+			return changes[:limit], true, nil
+		}
 	}
 	batch := make([]*eventlog.Record, 0, eventlog.RenderBatch)
 	render := func() error {
@@ -90,37 +98,49 @@ func (n *Notifier) Notification(ctx context.Context, id, after uuid.UUID, limit 
 	return changes, false, nil
 }
 
+// partly is an event of which some changes have been returned.
+type partly struct {
+	event    *eventlog.Record
+	returned uint32 // the number of the last of them
+}
+
 // notificationCursor is the event after which a page goes on, and that event
-// itself if only the first of its changes has been returned. An id that is no
+// itself, since it may have more changes than those up to last. An id that is no
 // change of this notification is a place in the order like any other.
-func (n *Notifier) notificationCursor(ctx context.Context, d *eventlog.Record, last uuid.UUID) (after uuid.UUID, half *eventlog.Record, err error) {
+func (n *Notifier) notificationCursor(ctx context.Context, d *eventlog.Record, last uuid.UUID) (after uuid.UUID, rest *partly, err error) {
 	if last == uuid.Nil {
 		return uuid.Nil, nil, nil
 	}
-	err = n.Pool.QueryRow(ctx, eventOfNotification, pgx.NamedArgs{"id": last, "twin": twin(last), "change": d.Key.ChangeID}).Scan(&after)
+	from, to := last, last
+	binary.BigEndian.PutUint32(from[12:], 0)
+	binary.BigEndian.PutUint32(to[12:], math.MaxUint32)
+	err = n.Pool.QueryRow(ctx, eventOfNotification, pgx.NamedArgs{"first": from, "last": to, "change": d.Key.ChangeID}).Scan(&after)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return last, nil, nil
 	case err != nil:
 		return uuid.Nil, nil, fmt.Errorf("notifier: read notification: %w", err)
-	case after != last:
-		return after, nil, nil
 	}
 	list, err := n.Log.ByID(ctx, after)
 	if err != nil || len(list) == 0 {
 		return after, nil, err
 	}
-	return after, list[0], nil
+	return after, &partly{list[0], nth(after, last)}, nil
 }
 
-// twin is the id of the change that says what was removed, beside the event's
-// own for what was added; and the other way round.
-func twin(id uuid.UUID) uuid.UUID {
-	id[15] ^= 1
-	return id
+// numbered is the id of an event's change of that number; 0 is the event's own.
+// Ids of events differ in their first 96 bits.
+func numbered(event uuid.UUID, n uint32) uuid.UUID {
+	binary.BigEndian.PutUint32(event[12:], binary.BigEndian.Uint32(event[12:])^n)
+	return event
 }
 
-// manifestChanges are the up to two changes of each event, in order.
+// nth is the number of an event's change.
+func nth(event, change uuid.UUID) uint32 {
+	return binary.BigEndian.Uint32(event[12:]) ^ binary.BigEndian.Uint32(change[12:])
+}
+
+// manifestChanges are the changes of each event, in order: up to two, or all.
 func (n *Notifier) manifestChanges(ctx context.Context, events []*eventlog.Record) ([]ManifestChange, error) {
 	if len(events) == 0 {
 		return nil, nil
@@ -131,14 +151,35 @@ func (n *Notifier) manifestChanges(ctx context.Context, events []*eventlog.Recor
 	}
 	var out []ManifestChange
 	for i, r := range events {
+		if n.EveryFinding {
+			out = append(out, everyChange(r, &datas[i])...)
+			continue
+		}
 		if f := worstAdded(&datas[i]); f != nil {
 			out = append(out, ManifestChange{ID: r.UUID, Manifest: r.Subject, Reason: "added", Worst: *f})
 		}
 		if removed := datas[i].Removed; len(removed) > 0 {
-			out = append(out, ManifestChange{ID: twin(r.UUID), Manifest: r.Subject, Reason: "removed", Worst: removed[0]})
+			out = append(out, ManifestChange{ID: numbered(r.UUID, 1), Manifest: r.Subject, Reason: "removed", Worst: removed[0]})
 		}
 	}
 	return out, nil
+}
+
+func everyChange(r *eventlog.Record, data *schemas.VulnerabilitiesChanged) []ManifestChange {
+	var out []ManifestChange
+	add := func(f *schemas.Finding, reason string) {
+		out = append(out, ManifestChange{ID: numbered(r.UUID, uint32(len(out))), Manifest: r.Subject, Reason: reason, Worst: *f})
+	}
+	for i := range data.Added {
+		add(&data.Added[i], "added")
+	}
+	for i := range data.Revised {
+		add(&data.Revised[i].Finding, "added")
+	}
+	for i := range data.Removed {
+		add(&data.Removed[i], "removed")
+	}
+	return out
 }
 
 // worstAdded is the worst finding that a change added, nil if it added none.

@@ -19,7 +19,10 @@ type Options struct {
 	*Announcer
 	Log  *eventlog.Log
 	Pool *pgxpool.Pool
-	Poll time.Duration // how often to look for work without a hint; default 2 s
+	// EveryFinding makes notifications of mode clair hold every finding of a
+	// manifest, instead of the worst of each kind.
+	EveryFinding bool
+	Poll         time.Duration // how often to look for work without a hint; default 2 s
 }
 
 // Notifier matches the filters that read the data of events, and answers what a

@@ -93,6 +93,9 @@ type ProtocolSettings struct {
 	Destination  string            `json:"destination,omitempty"`  // STOMP: template
 	Subject      string            `json:"subject,omitempty"`      // NATS: template
 	JetStream    bool              `json:"jetstream,omitempty"`    // NATS: wait for a stream's acknowledgement
+	Callback     string            `json:"callback,omitempty"`     // HTTP, AMQP, STOMP in mode clair: base URL of notifications, instead of the server's
+	Direct       bool              `json:"direct,omitempty"`       // AMQP, STOMP in mode clair: send notifications, not where they are
+	Rollup       int               `json:"rollup,omitempty"`       // with Direct: changes a message
 	CA           string            `json:"ca,omitempty"`           // PEM of the authorities trusted for TLS, instead of the system's
 	ServerName   string            `json:"servername,omitempty"`   // TLS name to verify, instead of the sink's host
 }

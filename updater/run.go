@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"slices"
 	"sync"
 
@@ -64,6 +65,7 @@ type runner struct {
 	userAgent   string
 	gate        chan struct{}
 	fetches     int
+	filter      *regexp.Regexp // of updaters to run; nil: all
 	acceptEmpty bool
 	maxDrop     float64
 	log         *slog.Logger
@@ -169,6 +171,9 @@ func (r *runner) discover(ctx context.Context, s Set, settings *reader, t *trans
 	}
 	if len(updaters) == 0 {
 		return nil, fmt.Errorf("discover the updaters of %s: the server offers none (is updaters.config.%s right?)", s.Name, s.Name)
+	}
+	if r.filter != nil {
+		updaters = slices.DeleteFunc(updaters, func(u driver.Updater) bool { return !r.filter.MatchString(u.Name()) })
 	}
 	slices.SortFunc(updaters, func(a, b driver.Updater) int { return cmp.Compare(a.Name(), b.Name()) })
 	return updaters, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"slices"
 	"time"
 
@@ -30,6 +31,9 @@ const tick = 30 * time.Second
 type Config struct {
 	// Sets are the names of the sets to run; empty means all.
 	Sets []string
+	// Filter is a regular expression of the updaters to run, by name; empty runs
+	// all of the sets.
+	Filter string
 	// Settings are claircore's own keys, by set or by updater.
 	Settings Settings
 	// Schedules are cron specifications by set, and of "default": "@every 6h",
@@ -154,6 +158,9 @@ func New(pool *pgxpool.Pool, deps *Dependencies, cfg Config, opts ...Option) (*S
 	var err error
 	if s.sets, err = choose(s.known, cfg.Sets); err != nil {
 		return nil, fmt.Errorf("updaters.sets: %w", err)
+	}
+	if s.runner.filter, err = regexp.Compile(cfg.Filter); err != nil {
+		return nil, fmt.Errorf("updaters.filter: %w", err)
 	}
 	if s.schedules, err = parseSchedules(cfg.Schedules, s.sets, s.known); err != nil {
 		return nil, err

@@ -23,21 +23,23 @@ func Protocol() delivery.Protocol {
 	return delivery.Protocol{
 		Name: schemas.ProtocolAMQP, Schemes: []string{"amqps", "amqp"}, Sink: "amqps://host/vhost",
 		Delivered:   "the broker confirmed it and did not return it (0-9-1, persistent, mandatory)",
-		Modes:       []delivery.ContentMode{delivery.Structured, delivery.Binary},
+		Modes:       []delivery.ContentMode{delivery.Structured, delivery.Binary, delivery.Clair},
 		Credentials: []string{schemas.CredentialPlain, schemas.CredentialCertificate},
-		Settings: []delivery.Setting{
+		Settings: append([]delivery.Setting{
 			{Name: "exchange", Flag: "exchange", Placeholder: "NAME", Help: "AMQP exchange; without one the routing key names a queue.", MaxBytes: maxShort},
 			{Name: "exchangetype", Flag: "exchange-type", Placeholder: "TYPE", Help: "Type of the exchange that declare=active makes.", Values: exchangeTypes},
 			{Name: "declare", Flag: "declare", Placeholder: "HOW", Help: "passive: the exchange has to be there; active: it is made, durable; none: not looked at.", Values: []string{"passive", "active", "none"}},
 			{Name: "routingkey", Flag: "routing-key", Placeholder: "TEMPLATE", Help: "AMQP routing key.", Template: true, MaxBytes: maxShort},
 			{Name: "transient", Flag: "transient", Help: "Messages need not survive a restart of the broker."},
 			broker.VHost(maxShort), broker.Failover(),
-		},
+		}, broker.ClairSettings()...),
 		Check: func(sub delivery.Subscription) []problem.Field {
 			_, _, problems := read(sub)
 			return problems
 		},
-		New: func(e delivery.Environment) delivery.Opener { return Opener{Dial: e.Dial} },
+		New: func(e delivery.Environment) delivery.Opener {
+			return Opener{Dial: e.Dial, Clair: broker.Clair{Callback: e.ClairCallback, Read: e.ClairNotification}}
+		},
 	}
 }
 
@@ -75,6 +77,7 @@ func read(sub delivery.Subscription) ([]broker.Address, broker.Template, []probl
 		refuse("exchange", "give an exchange, or a routingkey that names a queue", "is missing, and so is routingkey")
 	}
 	problems = append(problems, broker.CheckHeaders(s.Headers, nil)...)
+	problems = append(problems, broker.CheckClair(sub)...)
 	for name := range s.Headers {
 		if len(name) > maxShort {
 			refuse("headers", "", "has a name of %d bytes, over AMQP's limit of %d", len(name), maxShort)

@@ -16,6 +16,8 @@ import (
 type Opener struct {
 	// Dial opens every connection; it is the guard's.
 	Dial delivery.DialFunc
+	// Clair makes the messages of content mode clair.
+	Clair broker.Clair
 }
 
 var _ delivery.Opener = Opener{}
@@ -33,6 +35,7 @@ func (o Opener) Open(_ context.Context, sub delivery.Subscription) (delivery.Tar
 	config := sub.Config.WithDefaults()
 	t := &target{
 		dial: o.Dial, settings: sub.Settings, tls: tlsConfig, key: key, binary: config.Mode == delivery.Binary,
+		asClair: config.Mode == delivery.Clair, clair: o.Clair,
 		inFlight: max(config.Concurrency, config.BatchSize, 1),
 	}
 	t.link = broker.NewLink(addresses, t.connect, (*session).close)
@@ -47,6 +50,8 @@ type target struct {
 	tls      *tls.Config
 	key      broker.Template
 	binary   bool
+	asClair  bool
+	clair    broker.Clair
 	inFlight int
 	link     *broker.Link[*session]
 	// solo is a connection for one message at a time: those whose channel was
@@ -58,7 +63,17 @@ type target struct {
 // Deliver implements [delivery.Target].
 func (t *target) Deliver(ctx context.Context, batch []delivery.Message) delivery.Outcome {
 	for _, m := range batch {
-		if out := t.deliver(ctx, m); out.Class != delivery.ClassDelivered {
+		out := delivery.Outcome{}
+		if t.asClair {
+			out = t.clair.Deliver(ctx, t.settings, m, func(id string, body []byte) delivery.Outcome {
+				p := t.publishing(m)
+				p.MessageId, p.AppId, p.ContentType, p.Body = id, broker.ClairApp, broker.ClairContent, body
+				return t.deliver(ctx, m, p)
+			})
+		} else {
+			out = t.deliver(ctx, m, t.publishing(m))
+		}
+		if out.Class != delivery.ClassDelivered {
 			return out
 		}
 	}
@@ -70,7 +85,7 @@ func (t *target) Deliver(ctx context.Context, batch []delivery.Message) delivery
 // message that was unanswered on it is published again by itself, and only who
 // fails alone is judged. Some of them the queue may have twice, under one
 // message-id.
-func (t *target) deliver(ctx context.Context, m delivery.Message) delivery.Outcome {
+func (t *target) deliver(ctx context.Context, m delivery.Message, p amqp091.Publishing) delivery.Outcome {
 	key := t.key.Expand(m.Event, broker.Word)
 	if len(key) > maxShort {
 		return delivery.Outcome{
@@ -78,7 +93,7 @@ func (t *target) deliver(ctx context.Context, m delivery.Message) delivery.Outco
 			Err:   fmt.Errorf("the routing key that this event makes has %d bytes, over AMQP's limit of %d: use fewer attributes in routingkey", len(key), maxShort),
 		}
 	}
-	out, shared := t.publish(ctx, t.link, key, m)
+	out, shared := t.publish(ctx, t.link, key, p)
 	if !shared {
 		return out
 	}
@@ -88,13 +103,13 @@ func (t *target) deliver(ctx context.Context, m delivery.Message) delivery.Outco
 	case <-ctx.Done():
 		return delivery.Failure(context.Cause(ctx))
 	}
-	out, _ = t.publish(ctx, t.solo, key, m)
+	out, _ = t.publish(ctx, t.solo, key, p)
 	return out
 }
 
 // publish sends one message over a link. shared says that the outcome is that
 // of a channel and may be another message's.
-func (t *target) publish(ctx context.Context, link *broker.Link[*session], key string, m delivery.Message) (out delivery.Outcome, shared bool) {
+func (t *target) publish(ctx context.Context, link *broker.Link[*session], key string, p amqp091.Publishing) (out delivery.Outcome, shared bool) {
 	s, gen, err := link.Get(ctx)
 	if err != nil {
 		return delivery.Failure(err), false
@@ -102,7 +117,7 @@ func (t *target) publish(ctx context.Context, link *broker.Link[*session], key s
 	if s.alarm.isOn() {
 		return throttled(), false
 	}
-	out, broken, shared := s.publish(ctx, t.settings.Exchange, key, t.publishing(m))
+	out, broken, shared := s.publish(ctx, t.settings.Exchange, key, p)
 	if broken {
 		link.Drop(gen)
 	}

@@ -285,7 +285,7 @@ func (k *check) mode() {
 	switch {
 	case mode == "" || slices.Contains(k.protocol.Modes, mode):
 	case slices.Contains(anywhere, string(mode)):
-		k.refuse("/config/mode", enumerate(modes), "%s is for webhooks alone", mode)
+		k.refuse("/config/mode", enumerate(modes), "%s is no mode of %s", mode, k.protocol.Name)
 	default:
 		k.refuse("/config/mode", enumerate(modes), "is %q", clip(string(mode)))
 	}

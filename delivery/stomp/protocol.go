@@ -14,17 +14,19 @@ func Protocol() delivery.Protocol {
 	return delivery.Protocol{
 		Name: schemas.ProtocolSTOMP, Schemes: []string{"stomp+ssl", "stomps", "stomp"}, Sink: "stomp+ssl://host/vhost",
 		Delivered:   "the broker's receipt came",
-		Modes:       []delivery.ContentMode{delivery.Structured, delivery.Binary},
+		Modes:       []delivery.ContentMode{delivery.Structured, delivery.Binary, delivery.Clair},
 		Credentials: []string{schemas.CredentialPlain, schemas.CredentialCertificate},
-		Settings: []delivery.Setting{
+		Settings: append([]delivery.Setting{
 			{Name: "destination", Flag: "destination", Placeholder: "TEMPLATE", Help: "STOMP destination, such as /queue/tocsin.", Template: true, MaxBytes: broker.MaxTemplate},
 			broker.VHost(255), broker.Failover(),
-		},
+		}, broker.ClairSettings()...),
 		Check: func(sub delivery.Subscription) []problem.Field {
 			_, _, problems := read(sub)
 			return problems
 		},
-		New: func(e delivery.Environment) delivery.Opener { return Opener{Dial: e.Dial} },
+		New: func(e delivery.Environment) delivery.Opener {
+			return Opener{Dial: e.Dial, Clair: broker.Clair{Callback: e.ClairCallback, Read: e.ClairNotification}}
+		},
 	}
 }
 
@@ -40,6 +42,7 @@ func read(sub delivery.Subscription) ([]broker.Address, broker.Template, []probl
 	problems = append(problems, broker.CheckHeaders(sub.Settings.Headers, func(lower string) bool {
 		return lower == "message-key" || lower == "persistent"
 	})...)
+	problems = append(problems, broker.CheckClair(sub)...)
 	if len(problems) > 0 {
 		return nil, broker.Template{}, problems
 	}

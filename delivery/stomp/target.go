@@ -26,6 +26,8 @@ const maxConnections = 8
 type Opener struct {
 	// Dial opens every connection; it is the guard's.
 	Dial delivery.DialFunc
+	// Clair makes the messages of content mode clair.
+	Clair broker.Clair
 }
 
 var _ delivery.Opener = Opener{}
@@ -47,6 +49,7 @@ func (o Opener) Open(_ context.Context, sub delivery.Subscription) (delivery.Tar
 	}
 	t := &target{
 		dial: o.Dial, settings: sub.Settings, tls: tlsConfig, destination: destination, binary: config.Mode == delivery.Binary,
+		asClair: config.Mode == delivery.Clair, clair: o.Clair,
 		free: make(chan *broker.Link[*connection], links),
 	}
 	for range links {
@@ -61,6 +64,8 @@ type target struct {
 	tls         *tls.Config
 	destination broker.Template
 	binary      bool
+	asClair     bool
+	clair       broker.Clair
 	free        chan *broker.Link[*connection]
 }
 
@@ -87,7 +92,7 @@ func (t *target) Deliver(ctx context.Context, batch []delivery.Message) delivery
 		if err != nil {
 			return delivery.Failure(err)
 		}
-		if out := t.send(ctx, conn, m); out.Class != delivery.ClassDelivered {
+		if out := t.deliver(ctx, conn, m); out.Class != delivery.ClassDelivered {
 			link.Drop(gen)
 			return out
 		}
@@ -95,10 +100,12 @@ func (t *target) Deliver(ctx context.Context, batch []delivery.Message) delivery
 	return delivery.Delivered(0)
 }
 
-func (t *target) send(ctx context.Context, conn *connection, m delivery.Message) delivery.Outcome {
+func (t *target) deliver(ctx context.Context, conn *connection, m delivery.Message) delivery.Outcome {
 	headers := map[string]string{}
-	for name, value := range t.settings.Headers {
-		headers[name] = value
+	if t.asClair {
+		return t.clair.Deliver(ctx, t.settings, m, func(id string, body []byte) delivery.Outcome {
+			return t.send(ctx, conn, m, id, broker.ClairContent, body, headers)
+		})
 	}
 	contentType, body := "application/cloudevents+json; charset=utf-8", m.Structured
 	if t.binary {
@@ -107,7 +114,15 @@ func (t *target) send(ctx context.Context, conn *connection, m delivery.Message)
 			headers["cloudEvents_"+name] = value
 		}
 	}
-	headers["message-key"], headers["persistent"] = m.EventID, "true"
+	return t.send(ctx, conn, m, m.EventID, contentType, body, headers)
+}
+
+// send sends one message and waits for its receipt. It adds to headers.
+func (t *target) send(ctx context.Context, conn *connection, m delivery.Message, id, contentType string, body []byte, headers map[string]string) delivery.Outcome {
+	for name, value := range t.settings.Headers {
+		headers[name] = value
+	}
+	headers["message-key"], headers["persistent"] = id, "true"
 	options := []func(*frame.Frame) error{gostomp.SendOpt.Receipt}
 	for name, value := range headers {
 		options = append(options, gostomp.SendOpt.Header(name, value))

@@ -15,12 +15,14 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-func opener(dial delivery.DialFunc) delivery.Opener { return stomp.Opener{Dial: dial} }
+func opener(dial delivery.DialFunc) delivery.Opener {
+	return stomp.Opener{Dial: dial, Clair: targettest.Clair()}
+}
 
 func TestRabbitMQ(t *testing.T) {
 	t.Parallel()
 	targettest.Run(t, targettest.Suite{
-		Opener: opener, Scheme: "stomp", TLSScheme: "stomps", Prefix: "cloudEvents_", Limit: targettest.RabbitMQMessageLimit + 1,
+		Opener: opener, Scheme: "stomp", TLSScheme: "stomps", Prefix: "cloudEvents_", Clair: true, Limit: targettest.RabbitMQMessageLimit + 1,
 		More: map[string]func(*testing.T, targettest.Server){
 			"what the broker says is shown": func(t *testing.T, s targettest.Server) {
 				shows(t, s, func(sub *delivery.Subscription) { sub.Credential.Password = "wrong" }, delivery.ClassAuth, "Access refused for user 'tocsin'")
@@ -63,7 +65,7 @@ func shows(t *testing.T, s targettest.Server, change func(*delivery.Subscription
 func TestActiveMQ(t *testing.T) {
 	t.Parallel()
 	targettest.Run(t, targettest.Suite{
-		Opener: opener, Scheme: "stomp", TLSScheme: "stomps", Prefix: "cloudEvents_",
+		Opener: opener, Scheme: "stomp", TLSScheme: "stomps", Prefix: "cloudEvents_", Clair: true,
 		Start: func(t testing.TB) targettest.Server {
 			a := targettest.StartActiveMQ(t)
 			return server{process: a, host: targettest.Address(a.STOMP), user: a.User, password: a.Password}

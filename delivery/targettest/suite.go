@@ -50,6 +50,9 @@ type Suite struct {
 	// Limit is the size in bytes over which the server rejects a message
 	// for good; 0 if it has none that a test can reach.
 	Limit int
+	// Clair says that content mode clair exists; its opener makes the messages
+	// with [Clair].
+	Clair bool
 	// More are further subtests that need the server.
 	More map[string]func(*testing.T, Server)
 }
@@ -70,6 +73,9 @@ func Run(t *testing.T, s Suite) {
 		"settings that cannot work are class invalid":        r.invalid,
 	} {
 		t.Run(name, test)
+	}
+	if s.Clair {
+		t.Run("Clair's notifications", r.clair)
 	}
 	if s.Bounded {
 		t.Run("a full destination is retried, not lost", r.full)

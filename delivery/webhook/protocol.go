@@ -26,6 +26,7 @@ func Protocol() delivery.Protocol {
 		Modes:       modes,
 		Handshake:   true,
 		Credentials: []string{schemas.CredentialPlain, schemas.CredentialAccessToken, schemas.CredentialCertificate},
+		Settings:    []delivery.Setting{delivery.ClairCallbackSetting()},
 		Check: func(sub delivery.Subscription) []problem.Field {
 			_, _, problems := read(sub, "")
 			return problems
@@ -88,6 +89,7 @@ func read(sub delivery.Subscription, agent string) (*url.URL, http.Header, []pro
 	if m := sub.Config.Mode; m != "" && !slices.Contains(modes, m) {
 		refuse("/config/mode", "structured, binary, batched or clair", "is %q", m)
 	}
+	problems = append(problems, delivery.CheckClairCallback(sub)...)
 	if len(problems) > 0 {
 		return nil, nil, problems
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -122,12 +121,5 @@ func percent(s string) string {
 
 // clair is what Clair v4 posts: where to fetch the notification.
 func clair(m delivery.Message, base string) message {
-	body, err := json.Marshal(struct {
-		ID       string `json:"notification_id"`
-		Callback string `json:"callback"`
-	}{m.EventID, strings.TrimSuffix(base, "/") + "/" + m.EventID})
-	if err != nil {
-		panic("webhook: two strings do not marshal: " + err.Error())
-	}
-	return message{id: m.EventID, contentType: "application/json", body: body}
+	return message{id: m.EventID, contentType: "application/json", body: delivery.ClairCallback(base, "", m.EventID)}
 }

@@ -100,7 +100,7 @@ func (o *Opener) Open(ctx context.Context, sub delivery.Subscription) (delivery.
 	if problems != nil {
 		return nil, delivery.Invalid(problems)
 	}
-	t := &target{transport: o.shared, url: u, header: header, mode: cmp.Or(sub.Config.Mode, delivery.Structured), callback: o.o.Callback}
+	t := &target{transport: o.shared, url: u, header: header, mode: cmp.Or(sub.Config.Mode, delivery.Structured), callback: cmp.Or(sub.Settings.Callback, o.o.Callback)}
 	if t.mode == delivery.Clair && header.Get("Authorization") == "" {
 		t.token = o.o.ClairToken
 	}

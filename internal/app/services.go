@@ -155,7 +155,7 @@ func (a *App) newNotifier(s *services, pool *pgxpool.Pool, b *bus.Bus) (err erro
 	}); err != nil {
 		return err
 	}
-	s.notifier, err = notifier.New(notifier.Options{Announcer: s.announcer, Log: s.events, Pool: pool})
+	s.notifier, err = notifier.New(notifier.Options{Announcer: s.announcer, Log: s.events, Pool: pool, EveryFinding: n.DisableSummary})
 	return err
 }
 
@@ -185,7 +185,7 @@ func (a *App) newIndexer(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, qu
 			Package: decoders(c.Scanners.Package), Dist: decoders(c.Scanners.Dist), Repo: decoders(c.Scanners.Repo), File: decoders(c.Scanners.File),
 		},
 		Scans:       sandbox.Limits{Timeout: c.ScanTimeout.Std(), Memory: int64(c.ScanMemory), Disk: int64(c.ScanDisk)},
-		Concurrency: c.Concurrency, RetireAfter: c.RetireAfter.Std(), Logger: a.log.With("role", "indexer"), Registerer: a.registry,
+		Concurrency: c.Concurrency, LayerConcurrency: c.LayerConcurrency, RetireAfter: c.RetireAfter.Std(), Logger: a.log.With("role", "indexer"), Registerer: a.registry,
 	})
 }
 
@@ -215,7 +215,7 @@ func (a *App) newUpdater(pool *pgxpool.Pool, b *bus.Bus, queue *jobs.Store, anno
 func UpdaterConfig(c config.Config) updater.Config {
 	u, l := c.Updaters, c.Updaters.Limits
 	return updater.Config{
-		Sets: u.Sets, Settings: updater.Settings(u.Config), Schedules: u.Schedules, Concurrency: u.Concurrency,
+		Sets: u.Sets, Filter: u.Filter, Settings: updater.Settings(u.Config), Schedules: u.Schedules, Concurrency: u.Concurrency,
 		SetConcurrency: u.SetConcurrency, StaleAfter: u.StaleAfter.Std(), Fetches: u.Fetches, AcceptEmpty: u.AcceptEmpty, MaxDrop: u.MaxDrop,
 		Limits: updater.Limits{
 			Response: int64(l.Response), Unpacked: int64(l.Unpacked), Entry: int64(l.Entry), Requests: l.Requests, Probes: l.Probes,
@@ -238,7 +238,7 @@ func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, s *services) (*deliver
 		Subscriptions: s.subscriptions, Events: s.events, Announcer: s.announcer, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
 		Openers: protocols.Openers(delivery.Environment{
 			Dial: a.deliveryGuard().DialContext, UserAgent: a.userAgent(), ClairCallback: a.publicURL() + "/notifier/api/v1/notification/",
-			ClairToken: clairToken,
+			ClairToken: clairToken, ClairNotification: clair.NotificationJSON(clair.Notices(s.notifier)),
 		}),
 		Config:    deliveryConfig(c),
 		Retention: c.Retention.Std(), CacheBytes: int(c.CacheSize), Drain: c.Drain.Std(), Conns: c.Conns,
@@ -289,7 +289,8 @@ func (a *App) newAPI(b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.
 		Gate: gate,
 		Clair: clair.New(clair.Options{
 			Indexer: clair.Images(s.indexer, s.matcher), Matcher: clair.Feeds(store, s.matcher), Notifications: clair.Notices(s.notifier),
-			Authenticate: httpapi.ClairAuth(gate, verify, false), CacheAge: time.Hour, Log: a.log,
+			Authenticate: httpapi.ClairAuth(gate, verify, false), CacheAge: a.config.Matcher.CacheAge.Std(),
+			IndexConcurrency: a.config.Indexer.RequestConcurrency, Log: a.log,
 		}),
 		Schemas: schemas.Files, MaxLayer: int64(a.config.Indexer.MaxLayerSize), MaxImport: int64(a.config.Updaters.Limits.Import),
 		Version: a.version, Registerer: a.registry, Log: a.log.With("part", "api"), Now: time.Now,

@@ -35,6 +35,25 @@ func (s notices) Page(ctx context.Context, id, after uuid.UUID, limit int) ([]No
 	return out, more, nil
 }
 
+// NotificationJSON reads notifications as the API answers them, for those who
+// send them on.
+func NotificationJSON(n Notifications) func(ctx context.Context, id, after uuid.UUID, limit int) ([]json.RawMessage, uuid.UUID, bool, error) {
+	return func(ctx context.Context, id, after uuid.UUID, limit int) ([]json.RawMessage, uuid.UUID, bool, error) {
+		list, more, err := n.Page(ctx, id, after, limit)
+		if err != nil {
+			return nil, after, false, err
+		}
+		out := make([]json.RawMessage, len(list))
+		for i := range list {
+			if out[i], err = json.Marshal(&list[i]); err != nil {
+				return nil, after, false, fmt.Errorf("notification %s: %w", id, err)
+			}
+			after = list[i].ID
+		}
+		return out, after, more, nil
+	}
+}
+
 // left is a page of a notification that Clair's own notifier made before its
 // database was taken over.
 func (s notices) left(ctx context.Context, id, after uuid.UUID, limit int) ([]Notification, bool, error) {

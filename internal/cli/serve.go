@@ -103,8 +103,9 @@ func (c *serveCmd) Run(e *env) error {
 }
 
 type configCmd struct {
-	Check configCheckCmd `cmd:"" help:"Say what is wrong with a configuration."`
-	Print configPrintCmd `cmd:"" help:"Print the effective configuration, secrets redacted."`
+	Check     configCheckCmd     `cmd:"" help:"Say what is wrong with a configuration."`
+	Print     configPrintCmd     `cmd:"" help:"Print the effective configuration, secrets redacted."`
+	FromClair configFromClairCmd `cmd:"" help:"Translate a configuration of Clair."`
 }
 
 type configCheckCmd struct{ configFlags }

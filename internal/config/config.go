@@ -79,6 +79,8 @@ type Jobs struct {
 // Indexer says how images are indexed.
 type Indexer struct {
 	Concurrency        int       `yaml:"concurrency" doc:"Manifests this process indexes at a time."`
+	LayerConcurrency   int       `yaml:"layer_concurrency" doc:"Layers of one manifest that are scanned at a time, at most."`
+	RequestConcurrency int       `yaml:"request_concurrency" doc:"Index requests over Clair's API that are worked on at a time; those that only wait for their job don't count. 0 is four a processor, a negative number sets no limit."`
 	AllowNetworks      []Network `yaml:"allow_networks" doc:"Networks outside the public internet that registries and layers may be on, such as 10.0.0.0/8."`
 	InsecureRegistries []string  `yaml:"insecure_registries" doc:"Registries (host:port) that speak plain HTTP."`
 	CAFile             string    `yaml:"ca_file" doc:"Certificate authorities to trust for registries and layers, beside those of the system (SSL_CERT_FILE names those)."`
@@ -111,6 +113,7 @@ type Scanners struct {
 // Updaters says which feeds are followed.
 type Updaters struct {
 	Sets           []string          `yaml:"sets" doc:"Updater sets to run. Empty runs all of claircore's."`
+	Filter         string            `yaml:"filter" doc:"Regular expression of the updaters to run, by name, such as ^debian/. Empty runs all of the sets."`
 	Config         Foreign           `yaml:"config" doc:"claircore's own keys by set or by updater, such as osv: {url: …}."`
 	Schedules      map[string]string `yaml:"schedules" doc:"Cron specification by set, and of default."`
 	Concurrency    int               `yaml:"concurrency" doc:"Feeds parsed and stored at a time in this process; each is held in memory."`
@@ -141,13 +144,15 @@ type Matcher struct {
 	Config        Foreign  `yaml:"config" doc:"claircore's own keys by matcher."`
 	EPSSThreshold float64  `yaml:"epss_threshold" doc:"EPSS score, 0 to 1, whose crossing revises a finding."`
 	Retention     int      `yaml:"retention" doc:"Update operations kept of every updater, at least."`
+	CacheAge      Duration `yaml:"cache_age" doc:"How long clients may keep a vulnerability report of Clair's API (Cache-Control)."`
 }
 
 // Notifier says what becomes of events.
 type Notifier struct {
-	Source    string   `yaml:"source" doc:"CloudEvents source of every event. Without it urn:tocsin:<instance>."`
-	EventSize Size     `yaml:"event_size" doc:"Most bytes of an event's data; longer lists are cut, with a link to the rest."`
-	Retention Duration `yaml:"retention" doc:"How long events are kept."`
+	Source         string   `yaml:"source" doc:"CloudEvents source of every event. Without it urn:tocsin:<instance>."`
+	EventSize      Size     `yaml:"event_size" doc:"Most bytes of an event's data; longer lists are cut, with a link to the rest."`
+	Retention      Duration `yaml:"retention" doc:"How long events are kept."`
+	DisableSummary bool     `yaml:"disable_summary" doc:"Clair's notifications hold every finding of an image, instead of the worst that was added and the worst that was removed."`
 }
 
 // Delivery says how events reach their subscribers. What a subscription sets
@@ -218,7 +223,7 @@ func Default() Config {
 			KeepDone: days(7), KeepFailed: days(30),
 		},
 		Indexer: Indexer{
-			Concurrency: 2, MaxLayers: 500, MaxLayerSize: 4 << 30, MaxUnpackedSize: 16 << 30, MaxEntries: 500_000, MaxUploads: 64 << 30,
+			Concurrency: 2, LayerConcurrency: 10, MaxLayers: 500, MaxLayerSize: 4 << 30, MaxUnpackedSize: 16 << 30, MaxEntries: 500_000, MaxUploads: 64 << 30,
 			LayerTimeout: Duration(20 * time.Minute), StallTimeout: Duration(30 * time.Second),
 			IndexTimeout: Duration(time.Hour), ResolveTimeout: Duration(time.Minute), RetireAfter: days(30),
 			ScanTimeout: Duration(time.Minute), ScanDisk: 8 << 30,
@@ -230,7 +235,7 @@ func Default() Config {
 				Stall: Duration(time.Minute), Updater: Duration(time.Hour), Set: Duration(4 * time.Hour),
 			},
 		},
-		Matcher:  Matcher{EPSSThreshold: 0.1, Retention: 10},
+		Matcher:  Matcher{EPSSThreshold: 0.1, Retention: 10, CacheAge: Duration(time.Hour)},
 		Notifier: Notifier{EventSize: 256 << 10, Retention: days(90)},
 		Delivery: Delivery{
 			Schedule: []Duration{

@@ -27,6 +27,9 @@ func Load(path string, environ []string) (c Config, warnings []string, err error
 			return Config{}, nil, fmt.Errorf("configuration: %w", err)
 		}
 		if err := parse(b, &c); err != nil {
+			if isClair(b) {
+				return Config{}, nil, fmt.Errorf("configuration %s: %w", path, ErrClair)
+			}
 			return Config{}, nil, fmt.Errorf("configuration %s: %w", path, err)
 		}
 	}
@@ -35,6 +38,52 @@ func Load(path string, environ []string) (c Config, warnings []string, err error
 		return Config{}, nil, fmt.Errorf("configuration: %w", err)
 	}
 	return c, warnings, nil
+}
+
+// Parse reads the text of a configuration file over the defaults. It does not
+// validate.
+func Parse(text []byte) (Config, error) {
+	c := Default()
+	if err := parse(text, &c); err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return c, nil
+}
+
+// ErrClair is the error of a file that configures Clair.
+var ErrClair = errors.New("is a configuration of Clair, not of Tocsin: `tocsin config from-clair FILE` translates it")
+
+// isClair reports whether a text has keys of Clair's that Tocsin has not.
+func isClair(text []byte) bool {
+	var doc struct {
+		Listen        any `yaml:"http_listen_addr"`
+		Introspection any `yaml:"introspection_addr"`
+		Level         any `yaml:"log_level"`
+		Matchers      any `yaml:"matchers"`
+		Indexer       struct {
+			ConnString any `yaml:"connstring"`
+		} `yaml:"indexer"`
+		Matcher struct {
+			ConnString any `yaml:"connstring"`
+			Indexer    any `yaml:"indexer_addr"`
+		} `yaml:"matcher"`
+		Notifier struct {
+			ConnString any `yaml:"connstring"`
+			Webhook    any `yaml:"webhook"`
+		} `yaml:"notifier"`
+	}
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return false
+	}
+	for _, v := range []any{
+		doc.Listen, doc.Introspection, doc.Level, doc.Matchers, doc.Indexer.ConnString,
+		doc.Matcher.ConnString, doc.Matcher.Indexer, doc.Notifier.ConnString, doc.Notifier.Webhook,
+	} {
+		if v != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // parse reads YAML over c. A key without a value, such as a section whose keys

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,6 +98,7 @@ func (c *Config) validateNATS(p *problems) {
 func (c *Config) validateRoles(p *problems) {
 	i := c.Indexer
 	p.least("indexer.concurrency", i.Concurrency, 1)
+	p.least("indexer.layer_concurrency", i.LayerConcurrency, 1)
 	p.least("indexer.max_layers", i.MaxLayers, 1)
 	p.least("indexer.max_entries", i.MaxEntries, 1)
 	p.size("indexer.max_layer_size", i.MaxLayerSize, 1)
@@ -124,6 +126,9 @@ func (c *Config) validateRoles(p *problems) {
 	}
 
 	u := c.Updaters
+	if _, err := regexp.Compile(u.Filter); err != nil {
+		p.add("updaters.filter", "is no regular expression: %v", err)
+	}
 	p.least("updaters.concurrency", u.Concurrency, 1)
 	p.least("updaters.set_concurrency", u.SetConcurrency, 1)
 	p.least("updaters.fetches", u.Fetches, 1)
@@ -138,6 +143,9 @@ func (c *Config) validateRoles(p *problems) {
 	p.positive("updaters.limits.set", u.Limits.Set)
 
 	p.share("matcher.epss_threshold", c.Matcher.EPSSThreshold)
+	if c.Matcher.CacheAge < 0 {
+		p.add("matcher.cache_age", "is negative")
+	}
 	p.least("matcher.retention", c.Matcher.Retention, 2)
 	if c.Notifier.Source != "" {
 		if _, err := url.Parse(c.Notifier.Source); err != nil {
