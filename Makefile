@@ -18,9 +18,22 @@ WITH_POSTGRES = $(GO) run ./internal/postgres/postgrestest/withpostgres
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# What the binary says of itself; the commit is recorded by Go.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
 .PHONY: build
-build: ## Build bin/tocsin
-	$(GO) build -trimpath -o bin/ ./cmd/tocsin
+build: ## Build bin/tocsin, which says VERSION= (default: what git describes)
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/ ./cmd/tocsin
+
+.PHONY: man
+man: build ## Write the manual, one page a command, to bin/man/man1
+	bin/tocsin man bin/man/man1
+
+.PHONY: image
+IMAGE ?= tocsin
+image: ## Build the container image IMAGE=tocsin with VERSION= in it
+	docker build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$$(git rev-parse --short=12 HEAD) \
+	  --build-arg CREATED=$$(git log -1 --format=%cI) -t $(IMAGE) .
 
 .PHONY: test
 test: ## Run the tests with the race detector; PKGS=./delivery/... for some, TESTFLAGS='-run X -v' for how

@@ -23,6 +23,9 @@ import (
 // version is set by the linker; a build without it takes the module's.
 var version = ""
 
+// commit is set by the linker where the build has no repository to ask.
+var commit = ""
+
 // actions are what the program does besides talking to a server.
 func actions() cli.Actions {
 	v := buildVersion()
@@ -96,7 +99,7 @@ func logger(c config.Log) *slog.Logger {
 
 // buildVersion is what the Go toolchain recorded of this build.
 func buildVersion() v1.Version {
-	v := v1.Version{Version: version, Go: runtime.Version()}
+	v := v1.Version{Version: version, Commit: commit, Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v

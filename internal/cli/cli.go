@@ -62,6 +62,7 @@ type commands struct {
 	Token   string        `help:"API token; better in the environment than here." env:"TOCSIN_TOKEN" placeholder:"TOKEN"`
 	DataDir string        `help:"Data directory, where the token of a local server is found." env:"TOCSIN_DATA_DIR" placeholder:"DIR"`
 	Output  string        `help:"Format of the output: table or json." short:"o" enum:"table,json" default:"table"`
+	JSON    bool          `name:"json" help:"The same as --output json."`
 	Timeout time.Duration `help:"How long one request may take." default:"60s"`
 
 	Serve   serveCmd   `cmd:"" group:"run" help:"Run the server."`
@@ -70,6 +71,10 @@ type commands struct {
 	Config  configCmd  `cmd:"" group:"run" help:"Check or print the configuration."`
 	Health  healthCmd  `cmd:"" group:"run" help:"Say whether the server is there and ready."`
 	Version versionCmd `cmd:"" group:"run" help:"Print the version."`
+
+	Completion  completionCmd    `cmd:"" group:"run" help:"Print what a shell needs to complete commands."`
+	Man         manCmd           `cmd:"" group:"run" help:"Print the manual, or write a page a command."`
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version."`
 
 	Index    indexCmd    `cmd:"" group:"images" help:"Have images indexed."`
 	Images   imagesCmd   `cmd:"" group:"images" help:"List, show or forget images."`
@@ -100,6 +105,7 @@ type env struct {
 	style   terminal.Style // of out
 	notice  terminal.Style // of err
 	json    bool
+	width   int // columns of the terminal; 0 where the output is none
 	now     func() time.Time
 	actions Actions
 	global  *commands
@@ -124,10 +130,17 @@ func Main(ctx context.Context, args []string, s Streams, a Actions) int {
 		ctx: ctx, in: s.In, out: s.Out, err: s.Err, now: time.Now, actions: a, global: &c,
 		style: terminal.StyleFor(s.Out), notice: terminal.StyleFor(s.Err),
 	}
-	parser, err := newParser(&c, s, func(code int) { exited = code })
+	parser, err := newParser(&c, s, func(code int) {
+		if exited < 0 {
+			exited = code
+		}
+	}, a.Version)
 	if err != nil {
 		fmt.Fprintln(s.Err, "tocsin: the command line is built wrongly:", err)
 		return ExitFailed
+	}
+	if e.complete(parser) {
+		return ExitOK
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
@@ -140,16 +153,16 @@ func Main(ctx context.Context, args []string, s Streams, a Actions) int {
 		fmt.Fprintf(s.Err, "tocsin: %v\n%s\n", err, hintFor(err))
 		return ExitUsage
 	}
-	e.json = c.Output == "json"
+	e.json, e.width = c.Output == "json" || c.JSON, terminal.Width(s.Out)
 	return e.report(k.Run(e))
 }
 
 // newParser is the command line's parser; it reads into c.
-func newParser(c *commands, s Streams, exit func(int)) (*kong.Kong, error) {
+func newParser(c *commands, s Streams, exit func(int), version v1.Version) (*kong.Kong, error) {
 	c.Subscribe.Plugins = kong.Plugins{settingFlags()}
 	return kong.New(c,
 		kong.Name("tocsin"),
-		kong.Vars{"sinks": sinkExamples()},
+		kong.Vars{"sinks": sinkExamples(), "version": versionLine(version)},
 		kong.Description(about),
 		kong.Writers(s.Out, s.Err),
 		kong.Exit(exit),

@@ -212,6 +212,11 @@ func conflict(err error) bool {
 	return ok && s.status == http.StatusConflict
 }
 
+func isStatus(err error, status int) bool {
+	s, ok := errors.AsType[*statusError](err)
+	return ok && s.status == status
+}
+
 // list gathers up to limit items of a paged list; 0 means all.
 func list[T any](c *client, path string, query url.Values, limit int) ([]T, error) {
 	items := []T{}

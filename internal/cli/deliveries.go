@@ -18,15 +18,26 @@ type deliveriesCmd struct {
 
 // selection picks deliveries.
 type selection struct {
-	Subscription string `help:"Only this subscription's." placeholder:"ID"`
+	Subscription string `help:"Only this subscription's: its id or name." placeholder:"ID" predictor:"subscription"`
 	Event        string `help:"Only this event's." placeholder:"ID"`
-	State        string `help:"Only deliveries in this state: pending, delivered, dead or dropped." placeholder:"STATE"`
+	State        string `help:"Only deliveries in this state: pending, delivered, dead or dropped." placeholder:"STATE" predictor:"delivery-state"`
 	Since        string `help:"Not before: 2h (ago), 14:30, noon, or a date." placeholder:"TIME"`
 	Until        string `help:"Before this time." placeholder:"TIME"`
 }
 
-func (s selection) query(e *env) (url.Values, error) {
+func (s selection) query(e *env, cl *client) (url.Values, error) {
 	q := url.Values{}
+	var err error
+	if s.Subscription != "" {
+		if s.Subscription, err = cl.subscriptionID(s.Subscription); err != nil {
+			return nil, err
+		}
+	}
+	if s.Event != "" {
+		if s.Event, err = cl.eventID(s.Event); err != nil {
+			return nil, err
+		}
+	}
 	setIf(q, "subscription", s.Subscription)
 	setIf(q, "event", s.Event)
 	setIf(q, "state", s.State)
@@ -43,11 +54,11 @@ func (deliveriesListCmd) Help() string {
 }
 
 func (c *deliveriesListCmd) Run(e *env) error {
-	q, err := c.query(e)
+	cl, err := e.client()
 	if err != nil {
 		return err
 	}
-	cl, err := e.client()
+	q, err := c.query(e, cl)
 	if err != nil {
 		return err
 	}
@@ -58,6 +69,14 @@ func (c *deliveriesListCmd) Run(e *env) error {
 	return e.print(ds, func() error { return e.deliveries(ds) })
 }
 
+// typeName is an event's type as a table shows it: in short on a terminal.
+func (e *env) typeName(t string) string {
+	if e.width == 0 {
+		return t
+	}
+	return shortType(t)
+}
+
 func (e *env) deliveries(ds []v1.Delivery) error {
 	t := terminal.NewTable("ID", "EVENT", "TYPE", "SUBSCRIPTION", "STATE", "ATTEMPTS", "CREATED", "NEXT", "REASON")
 	for _, d := range ds {
@@ -65,18 +84,21 @@ func (e *env) deliveries(ds []v1.Delivery) error {
 		if d.DueAt != nil && d.State == "pending" {
 			next = e.ago(d.DueAt)
 		}
-		t.Row(d.ID, d.EventID, d.EventType, d.Subscription, e.state(d.State), d.Attempts, e.ago(&d.CreatedAt), next, terminal.Clip(d.Reason, 60))
+		t.Row(e.id(d.ID), e.id(d.EventID), e.typeName(d.EventType), e.id(d.Subscription), e.state(d.State), d.Attempts, e.ago(&d.CreatedAt), next, terminal.Clip(d.Reason, 60))
 	}
 	return e.table(t, "No deliveries.")
 }
 
 type deliveriesShowCmd struct {
-	ID string `arg:"" help:"Id of the delivery."`
+	ID string `arg:"" help:"Id of the delivery, its beginning or end."`
 }
 
 func (c *deliveriesShowCmd) Run(e *env) error {
 	cl, err := e.client()
 	if err != nil {
+		return err
+	}
+	if c.ID, err = cl.deliveryID(c.ID); err != nil {
 		return err
 	}
 	var out struct {
@@ -131,7 +153,11 @@ func (s selection) bulk(e *env, ids []string, all bool, verb, done string) error
 		if s != (selection{}) || all {
 			return usage("give ids or a selection, not both")
 		}
-		for _, id := range ids {
+		for _, meant := range ids {
+			id, err := cl.deliveryID(meant)
+			if err != nil {
+				return err
+			}
 			var d v1.Delivery
 			if err := cl.call(http.MethodPost, "/deliveries/"+seg(id)+"/"+verb, nil, nil, &d); err != nil {
 				return fmt.Errorf("%s: %w", id, err)
@@ -140,7 +166,7 @@ func (s selection) bulk(e *env, ids []string, all bool, verb, done string) error
 			n++
 		}
 	} else {
-		q, err := s.query(e)
+		q, err := s.query(e, cl)
 		if err != nil {
 			return err
 		}

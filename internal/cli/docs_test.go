@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 )
 
 const root = "../.."
@@ -64,7 +66,7 @@ func TestDocumentedCommandsParse(t *testing.T) {
 		t.Errorf("only %d commands in the documents", n)
 	}
 	var c commands
-	parser, err := newParser(&c, Streams{Out: io.Discard, Err: io.Discard}, func(int) {})
+	parser, err := newParser(&c, Streams{Out: io.Discard, Err: io.Discard}, func(int) {}, v1.Version{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +107,7 @@ func parseAll(t *testing.T, where string, lines []string) int {
 			n++
 			var c commands
 			helped := false
-			p, err := newParser(&c, Streams{Out: io.Discard, Err: io.Discard}, func(int) { helped = true })
+			p, err := newParser(&c, Streams{Out: io.Discard, Err: io.Discard}, func(int) { helped = true }, v1.Version{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -157,7 +159,7 @@ func commandsIn(line string) [][]string {
 			continue
 		case r == '|' || r == ';':
 			flush()
-		case r == '#' && !started:
+		case (r == '#' || r == '>') && !started: // a comment, or where the output goes
 			flush()
 			return all
 		default:

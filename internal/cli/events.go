@@ -18,11 +18,11 @@ type eventsCmd struct {
 }
 
 type eventsListCmd struct {
-	Types    []string `name:"type" help:"Only these types, long or short." placeholder:"TYPE"`
+	Types    []string `name:"type" help:"Only these types, long or short." placeholder:"TYPE" predictor:"event-type"`
 	Image    string   `help:"Only images with names like this; * stands for anything." placeholder:"PATTERN"`
 	Digest   string   `help:"Only events of this manifest." placeholder:"DIGEST"`
 	Updater  string   `help:"Only events by this updater." placeholder:"NAME"`
-	Severity string   `help:"At least this severe." placeholder:"SEVERITY"`
+	Severity string   `help:"At least this severe." placeholder:"SEVERITY" predictor:"severity"`
 	Since    string   `help:"Not before: 2h (ago), 14:30, noon, or a date." placeholder:"TIME"`
 	Until    string   `help:"Before this time." placeholder:"TIME"`
 	Limit    int      `short:"n" help:"At most so many; 0 for all." default:"20"`
@@ -106,12 +106,15 @@ func (e *env) event(raw json.RawMessage, findings int) error {
 }
 
 type eventsShowCmd struct {
-	ID string `arg:"" help:"Id of the event."`
+	ID string `arg:"" help:"Id of the event, its beginning or end."`
 }
 
 func (c *eventsShowCmd) Run(e *env) error {
 	cl, err := e.client()
 	if err != nil {
+		return err
+	}
+	if c.ID, err = cl.eventID(c.ID); err != nil {
 		return err
 	}
 	var raw json.RawMessage

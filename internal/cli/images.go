@@ -77,7 +77,7 @@ func (e *env) coverage(state string) string {
 }
 
 type imagesShowCmd struct {
-	Image string `arg:"" help:"Name or digest."`
+	Image string `arg:"" help:"Name, digest or its beginning." predictor:"image"`
 }
 
 func (c *imagesShowCmd) Run(e *env) error {
@@ -98,6 +98,10 @@ func (c *imagesShowCmd) Run(e *env) error {
 // meaning lists the images that a name stands for now, or those of them for one
 // platform. There is at least one.
 func (cl *client) meaning(ref, platform string) ([]v1.Image, error) {
+	ref, err := cl.imageRef(ref)
+	if err != nil {
+		return nil, err
+	}
 	found, err := list[v1.Image](cl, "/images", url.Values{"ref": {ref}}, 0)
 	if err != nil || platform == "" {
 		return found, err
@@ -118,7 +122,7 @@ func (cl *client) meaning(ref, platform string) ([]v1.Image, error) {
 }
 
 type imagesDropCmd struct {
-	Images []string `arg:"" name:"image" help:"Digests, or names: all that they stand for is forgotten."`
+	Images []string `arg:"" name:"image" predictor:"image" help:"Digests, or names: all that they stand for is forgotten."`
 }
 
 func (c *imagesDropCmd) Run(e *env) error {
@@ -126,7 +130,11 @@ func (c *imagesDropCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	for _, i := range c.Images {
+	for _, meant := range c.Images {
+		i, err := cl.imageRef(meant)
+		if err != nil {
+			return err
+		}
 		if err := cl.call(http.MethodDelete, "/images/"+seg(i), nil, nil, nil); err != nil {
 			return fmt.Errorf("%s: %w", i, err)
 		}

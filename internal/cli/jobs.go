@@ -16,8 +16,8 @@ type jobsCmd struct {
 }
 
 type jobsListCmd struct {
-	Kind   string `help:"Only this kind: manifest or update." placeholder:"KIND"`
-	State  string `help:"Only jobs in this state." placeholder:"STATE"`
+	Kind   string `help:"Only this kind: manifest or update." placeholder:"KIND" predictor:"job-kind"`
+	State  string `help:"Only jobs in this state." placeholder:"STATE" predictor:"job-state"`
 	Failed bool   `help:"Only jobs that were given up, messages nobody understood among them."`
 	Limit  int    `short:"n" help:"At most so many; 0 for all." default:"50"`
 }
@@ -60,18 +60,21 @@ func (e *env) jobs(jobs []v1.Job) error {
 		case !j.Done:
 			result = j.Progress
 		}
-		t.Row(j.ID, j.Kind, terminal.Clip(j.Key, 60), e.state(j.State), j.Attempts, e.ago(&j.CreatedAt), terminal.Clip(result, 100))
+		t.Row(e.id(j.ID), j.Kind, terminal.Clip(j.Key, 60), e.state(j.State), j.Attempts, e.ago(&j.CreatedAt), terminal.Clip(result, 100))
 	}
 	return e.table(t, "No jobs.")
 }
 
 type jobsShowCmd struct {
-	ID string `arg:"" help:"Id of the job."`
+	ID string `arg:"" help:"Id of the job, its beginning or end."`
 }
 
 func (c *jobsShowCmd) Run(e *env) error {
 	cl, err := e.client()
 	if err != nil {
+		return err
+	}
+	if c.ID, err = cl.jobID(c.ID); err != nil {
 		return err
 	}
 	var j v1.Job
@@ -109,7 +112,11 @@ func (c *jobsRetryCmd) Run(e *env) error {
 		return err
 	}
 	jobs := make([]v1.Job, len(c.IDs))
-	for i, id := range c.IDs {
+	for i, meant := range c.IDs {
+		id, err := cl.jobID(meant)
+		if err != nil {
+			return err
+		}
 		if err := cl.call(http.MethodPost, "/jobs/"+seg(id)+"/retry", nil, nil, &jobs[i]); err != nil {
 			return fmt.Errorf("%s: %w", id, err)
 		}

@@ -30,6 +30,7 @@ func (e *env) table(t *terminal.Table, nothing string) error {
 		e.notef("%s", nothing)
 		return nil
 	}
+	t.Fit(e.width)
 	return t.Write(e.out, e.style)
 }
 

@@ -152,14 +152,12 @@ func (c *configPrintCmd) Run(e *env) error {
 
 type versionCmd struct{}
 
+const platform = runtime.GOOS + "/" + runtime.GOARCH
+
 func (versionCmd) Run(e *env) error {
 	v := e.actions.Version
 	return e.print(v, func() error {
-		line := "tocsin " + v.Version
-		if v.Commit != "" {
-			line += " (" + v.Commit + ")"
-		}
-		return e.printf("%s, claircore %s, %s %s/%s\n", line, v.Claircore, v.Go, runtime.GOOS, runtime.GOARCH)
+		return e.printf("%s\n", versionLine(v))
 	})
 }
 

@@ -36,7 +36,7 @@ func (subListCmd) Run(e *env) error {
 	return e.print(subs, func() error {
 		t := terminal.NewTable("ID", "NAME", "STATE", "SINK", "TYPES", "FILTERS", "OWNER", "REASON")
 		for _, s := range subs {
-			t.Row(s.ID, s.Name, e.state(s.State), s.Sink, typesOf(s), filtersOf(s.Filters), s.Owner, terminal.Clip(s.Reason, 60))
+			t.Row(e.id(s.ID), s.Name, e.state(s.State), s.Sink, typesOf(s), filtersOf(s.Filters), s.Owner, terminal.Clip(s.Reason, 60))
 		}
 		return e.table(t, "No subscriptions. `tocsin subscribe URL` makes one.")
 	})
@@ -87,13 +87,16 @@ func filtersOf(filters []schemas.Filter) string {
 }
 
 type subID struct {
-	ID string `arg:"" help:"Id of the subscription."`
+	ID string `arg:"" help:"Id of the subscription, its beginning or end, or its name." predictor:"subscription"`
 }
 
 // act does one thing to a subscription and prints what it answers.
 func (c subID) act(e *env, method, path string, in any) error {
 	cl, err := e.client()
 	if err != nil {
+		return err
+	}
+	if c.ID, err = cl.subscriptionID(c.ID); err != nil {
 		return err
 	}
 	var s schemas.Subscription
@@ -144,6 +147,9 @@ func (c subTestCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if c.ID, err = cl.subscriptionID(c.ID); err != nil {
+		return err
+	}
 	var out struct {
 		EventID string `json:"event_id"`
 	}
@@ -165,7 +171,7 @@ func (c subTestCmd) Run(e *env) error {
 }
 
 type subDeleteCmd struct {
-	IDs []string `arg:"" name:"id" help:"Ids of subscriptions."`
+	IDs []string `arg:"" name:"id" help:"Ids or names of subscriptions." predictor:"subscription"`
 }
 
 func (c subDeleteCmd) Run(e *env) error {
@@ -173,7 +179,11 @@ func (c subDeleteCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range c.IDs {
+	for _, meant := range c.IDs {
+		id, err := cl.subscriptionID(meant)
+		if err != nil {
+			return err
+		}
 		if err := cl.call(http.MethodDelete, "/subscriptions/"+seg(id), nil, nil, nil); err != nil {
 			return fmt.Errorf("%s: %w", id, err)
 		}

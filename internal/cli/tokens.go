@@ -29,7 +29,7 @@ func (tokListCmd) Run(e *env) error {
 	return e.print(toks, func() error {
 		t := terminal.NewTable("ID", "NAME", "OWNER", "SCOPES", "CREATED", "LAST USED", "EXPIRES")
 		for _, k := range toks {
-			t.Row(k.ID, k.Name, k.Owner, strings.Join(k.Scopes, " "), e.ago(&k.CreatedAt), e.ago(k.LastUsed), e.ago(k.ExpiresAt))
+			t.Row(e.id(k.ID), k.Name, k.Owner, strings.Join(k.Scopes, " "), e.ago(&k.CreatedAt), e.ago(k.LastUsed), e.ago(k.ExpiresAt))
 		}
 		return e.table(t, "No tokens.")
 	})
@@ -37,7 +37,7 @@ func (tokListCmd) Run(e *env) error {
 
 type tokCreateCmd struct {
 	Name    string   `arg:"" help:"A name for people."`
-	Scopes  []string `name:"scope" required:"" help:"What it may do: admin, read, publish, subscriptions. May be repeated." placeholder:"SCOPE"`
+	Scopes  []string `name:"scope" required:"" help:"What it may do: admin, read, publish, subscriptions. May be repeated." placeholder:"SCOPE" predictor:"scope"`
 	Owner   string   `help:"Whose subscriptions it sees; default: its name." placeholder:"NAME"`
 	Expires string   `help:"When it stops working, as 2026-12-31." placeholder:"TIME"`
 }
@@ -70,7 +70,7 @@ func (c *tokCreateCmd) Run(e *env) error {
 }
 
 type tokRevokeCmd struct {
-	IDs []string `arg:"" name:"id" help:"Ids of tokens."`
+	IDs []string `arg:"" name:"id" help:"Ids or names of tokens."`
 }
 
 func (c *tokRevokeCmd) Run(e *env) error {
@@ -78,7 +78,11 @@ func (c *tokRevokeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range c.IDs {
+	for _, meant := range c.IDs {
+		id, err := cl.tokenID(meant)
+		if err != nil {
+			return err
+		}
 		if err := cl.call(http.MethodDelete, "/tokens/"+seg(id), nil, nil, nil); err != nil {
 			return fmt.Errorf("%s: %w", id, err)
 		}

@@ -107,7 +107,7 @@ func (updAcceptCmd) Help() string {
 func (c *updAcceptCmd) Run(e *env) error { return e.runUpdates(c.Names, true, c.Wait) }
 
 type updRunCmd struct {
-	Sets []string `arg:"" optional:"" name:"set" help:"Updater sets; all if none is named."`
+	Sets []string `arg:"" optional:"" name:"set" help:"Updater sets; all if none is named." predictor:"updater-set"`
 	Wait bool     `short:"w" help:"Wait until they have run."`
 }
 

@@ -497,3 +497,12 @@ func TestRequestID(t *testing.T) {
 		}
 	}
 }
+
+// TestAlive: a load balancer has no token.
+func TestAlive(t *testing.T) {
+	t.Parallel()
+	f := newServer(t)
+	if r := f.do(t, "", "GET", "/healthz", "", ""); r.status != 200 || string(r.body) != "ok\n" {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}

@@ -111,6 +111,7 @@ func New(o Options) *Handler {
 		}
 	}
 	s.mux.HandleFunc("GET /{$}", s.front)
+	s.mux.HandleFunc("GET /healthz", alive)
 	s.mux.HandleFunc("/", s.nowhere)
 	return &Handler{s.outer(http.NewCrossOriginProtection().Handler(s.mux)), s.mux.patterns}
 }
@@ -138,6 +139,14 @@ func (m *routes) Handle(pattern string, h http.Handler) {
 
 func (m *routes) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
 	m.Handle(pattern, http.HandlerFunc(h))
+}
+
+// alive answers a load balancer that the API is served here. What it stands on is
+// readiness's, on the introspection address.
+func alive(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	io.WriteString(w, "ok\n") // the client may have gone
 }
 
 // Serve bounds what a connection may cost. The handler sets the deadlines of

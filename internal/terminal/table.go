@@ -17,6 +17,8 @@ type Cell struct {
 type Table struct {
 	head []string
 	rows [][]Cell
+	// width is how many columns it may take; 0 is as many as it needs.
+	width int
 }
 
 // NewTable returns an empty table.
@@ -54,6 +56,7 @@ func (t *Table) Write(w io.Writer, s Style) error {
 			last = i
 		}
 	}
+	t.fit(widths)
 	var b strings.Builder
 	line := func(cell func(int) Cell) {
 		for i := range t.head {
@@ -61,6 +64,7 @@ func (t *Table) Write(w io.Writer, s Style) error {
 				continue
 			}
 			c := cell(i)
+			c.Text = Clip(c.Text, widths[i])
 			text := c.Text
 			if c.Paint != nil {
 				text = c.Paint(text)

@@ -61,3 +61,23 @@ func TestAgo(t *testing.T) {
 		t.Errorf("Ago(nil) = %q", got)
 	}
 }
+
+func TestTableFits(t *testing.T) {
+	t.Parallel()
+	table := terminal.NewTable("ID", "ABOUT", "REASON")
+	table.Row("0123456789", strings.Repeat("a", 60), strings.Repeat("b", 200))
+	table.Row("1", "short", "")
+	table.Fit(60)
+	var out bytes.Buffer
+	if err := table.Write(&out, terminal.Style{}); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > 60 {
+			t.Errorf("a line has %d columns: %s", n, line)
+		}
+	}
+	if s := out.String(); !strings.Contains(s, "0123456789  ") || !strings.Contains(s, "aaa…") || !strings.Contains(s, "bbb…") {
+		t.Errorf("cut wrongly:\n%s", s)
+	}
+}
