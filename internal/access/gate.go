@@ -12,92 +12,186 @@ import (
 
 // Bounds on failed attempts.
 const (
-	// failBurst failures at once are answered; after that, one a second.
+	// failBurst wrong tokens at once are answered to an address; after that, one a
+	// second.
 	failBurst = 20
-	// addresses is how many are remembered; the least recent is forgotten.
-	addresses = 4096
-	// suspectLookups bounds the look-ups under way for addresses over their
-	// budget, so that they cannot take the database's connections from others.
+	// sameBurst is the same for one wrong token from one address: a client that goes
+	// on with a token that was revoked uses up its own budget and not its address's.
+	sameBurst = 3
+	// remembered is how many addresses, wrong tokens and right tokens are remembered
+	// each; the least recent is forgotten.
+	remembered = 4096
+	// suspectLookups bounds the look-ups under way for what is over its budget, so
+	// that they cannot take the database's connections from others.
 	suspectLookups = 2
+	// suspectQueue is how many more may wait for one, and suspectWait how long.
+	suspectQueue = 64
+	suspectWait  = 2 * time.Second
+	// prefixLength is how much of a token tells wrong ones apart: enough for that,
+	// and no more, since what is remembered here was perhaps once a secret.
+	prefixLength = len(Prefix) + 6
 )
 
 // ErrThrottled means that too many wrong tokens came from an address. A right
-// token is never answered with it, unless the process is flooded.
+// token is answered with it only while the process is flooded, and only until it
+// has been seen once.
 var ErrThrottled = errors.New("too many wrong tokens from this address")
 
-// Gate is a [Store] behind a bound on failed attempts by address. It is safe
-// for concurrent use.
+// Gate is a [Store] behind bounds on failed attempts: by address, and by token and
+// address. A token that was right here before is always looked up, whatever else
+// comes from its address. It is safe for concurrent use.
 type Gate struct {
 	store    *Store
 	now      func() time.Time
 	suspects chan struct{}
+	queue    chan struct{}
 
-	mu     sync.Mutex
-	byAddr map[string]*list.Element
-	recent *list.List // of *failures, most recent first
-}
-
-type failures struct {
-	addr   string
-	budget *rate.Limiter
+	mu    sync.Mutex
+	addrs *recent[string, *rate.Limiter]
+	wrong *recent[string, *rate.Limiter]
+	right *recent[[32]byte, struct{}] // by the token's hash
 }
 
 // NewGate returns a gate to store. now is the clock.
 func NewGate(store *Store, now func() time.Time) *Gate {
 	return &Gate{
-		store: store, now: now, suspects: make(chan struct{}, suspectLookups),
-		byAddr: map[string]*list.Element{}, recent: list.New(),
+		store: store, now: now, suspects: make(chan struct{}, suspectLookups), queue: make(chan struct{}, suspectQueue),
+		addrs: newRecent[string, *rate.Limiter](), wrong: newRecent[string, *rate.Limiter](), right: newRecent[[32]byte, struct{}](),
 	}
 }
 
 // Authenticate is [Store.Authenticate] for a request from addr, a host without
-// port. Over its budget of failures, an address is answered [ErrThrottled]
-// where it would have been [ErrUnknown].
+// port. What is over its budget of failures is answered [ErrThrottled] where it
+// would have been [ErrUnknown].
 func (g *Gate) Authenticate(ctx context.Context, addr, secret string) (Principal, error) {
-	if !g.within(addr) {
+	known, within := g.judge(addr, secret)
+	if !known && !within {
 		if !wellFormed(secret) {
 			return Principal{}, ErrThrottled
 		}
-		select {
-		case g.suspects <- struct{}{}:
-			defer func() { <-g.suspects }()
-		default:
+		leave, ok := g.enter(ctx)
+		if !ok {
 			return Principal{}, ErrThrottled
 		}
-		p, err := g.store.Authenticate(ctx, addr, secret)
-		if errors.Is(err, ErrUnknown) {
-			err = ErrThrottled
-		}
-		return p, err
+		defer leave()
 	}
 	p, err := g.store.Authenticate(ctx, addr, secret)
-	if errors.Is(err, ErrUnknown) {
-		g.failed(addr)
+	switch {
+	case err == nil:
+		g.succeeded(secret)
+	case errors.Is(err, ErrUnknown):
+		g.failed(addr, secret)
+		if !within {
+			err = ErrThrottled
+		}
 	}
 	return p, err
 }
 
-// within reports whether the address has failures left.
-func (g *Gate) within(addr string) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	e, ok := g.byAddr[addr]
-	return !ok || e.Value.(*failures).budget.TokensAt(g.now()) >= 1
+// enter waits for a look-up of a suspect.
+func (g *Gate) enter(ctx context.Context) (leave func(), ok bool) {
+	select {
+	case g.queue <- struct{}{}:
+		defer func() { <-g.queue }()
+	default:
+		return nil, false
+	}
+	wait := time.NewTimer(suspectWait)
+	defer wait.Stop()
+	select {
+	case g.suspects <- struct{}{}:
+		return func() { <-g.suspects }, true
+	case <-wait.C:
+	case <-ctx.Done():
+	}
+	return nil, false
 }
 
-func (g *Gate) failed(addr string) {
+// judge reports whether the token was right before, and whether its address and
+// it itself have failures left.
+func (g *Gate) judge(addr, secret string) (known, within bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	e, ok := g.byAddr[addr]
-	if !ok {
-		e = g.recent.PushFront(&failures{addr: addr, budget: rate.NewLimiter(1, failBurst)})
-		g.byAddr[addr] = e
-		if g.recent.Len() > addresses {
-			last := g.recent.Back()
-			g.recent.Remove(last)
-			delete(g.byAddr, last.Value.(*failures).addr)
-		}
+	_, known = g.right.get([32]byte(hash(secret)))
+	left := func(r *recent[string, *rate.Limiter], key string) bool {
+		l, ok := r.get(key)
+		return !ok || l.TokensAt(g.now()) >= 1
 	}
-	g.recent.MoveToFront(e)
-	e.Value.(*failures).budget.AllowN(g.now(), 1)
+	return known, left(g.addrs, addr) && left(g.wrong, wrongKey(addr, secret))
+}
+
+func (g *Gate) succeeded(secret string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.right.put([32]byte(hash(secret)), struct{}{})
+}
+
+// failed takes a failure off a budget: that of the address for a token that has
+// not failed from there, and that of the token for one that has.
+func (g *Gate) failed(addr, secret string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.right.drop([32]byte(hash(secret))) // it was revoked
+	key := wrongKey(addr, secret)
+	if l, ok := g.wrong.get(key); ok {
+		l.AllowN(g.now(), 1)
+		return
+	}
+	g.wrong.put(key, rate.NewLimiter(1, sameBurst))
+	l, ok := g.addrs.get(addr)
+	if !ok {
+		l = rate.NewLimiter(1, failBurst)
+		g.addrs.put(addr, l)
+	}
+	l.AllowN(g.now(), 1)
+}
+
+func wrongKey(addr, secret string) string {
+	return addr + " " + secret[:min(len(secret), prefixLength)]
+}
+
+// recent is a map of what was used most recently. It is not safe for concurrent
+// use.
+type recent[K comparable, V any] struct {
+	byKey map[K]*list.Element
+	order *list.List // of *pair, most recent first
+}
+
+type pair[K comparable, V any] struct {
+	key   K
+	value V
+}
+
+func newRecent[K comparable, V any]() *recent[K, V] {
+	return &recent[K, V]{byKey: map[K]*list.Element{}, order: list.New()}
+}
+
+func (r *recent[K, V]) get(key K) (v V, ok bool) {
+	e, ok := r.byKey[key]
+	if !ok {
+		return v, false
+	}
+	r.order.MoveToFront(e)
+	return e.Value.(*pair[K, V]).value, true
+}
+
+func (r *recent[K, V]) put(key K, v V) {
+	if e, ok := r.byKey[key]; ok {
+		e.Value.(*pair[K, V]).value = v
+		r.order.MoveToFront(e)
+		return
+	}
+	r.byKey[key] = r.order.PushFront(&pair[K, V]{key, v})
+	if r.order.Len() > remembered {
+		last := r.order.Back()
+		r.order.Remove(last)
+		delete(r.byKey, last.Value.(*pair[K, V]).key)
+	}
+}
+
+func (r *recent[K, V]) drop(key K) {
+	if e, ok := r.byKey[key]; ok {
+		r.order.Remove(e)
+		delete(r.byKey, key)
+	}
 }

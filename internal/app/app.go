@@ -19,7 +19,9 @@ import (
 	"tocsin.dev/tocsin/internal/access"
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/config"
+	"tocsin.dev/tocsin/internal/httpapi"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/internal/netlimit"
 	"tocsin.dev/tocsin/internal/postgres"
 	"tocsin.dev/tocsin/internal/secrets"
 	"tocsin.dev/tocsin/internal/telemetry"
@@ -124,7 +126,7 @@ func (a *App) start(ctx context.Context, life *lifecycle) error {
 			listeners.api.Close()
 		}
 	}()
-	life.start("introspection", serveHTTP(listeners.introspection, telemetry.Introspection(a.registry, a.health), a.log))
+	life.start("introspection", serveHTTP(listeners.introspection, a.serveIntrospection(telemetry.Introspection(a.registry, a.health))))
 	a.health.Step("connecting to PostgreSQL, and bringing the database up to date")
 	pool, err := a.database(ctx, life)
 	if err != nil {
@@ -159,7 +161,7 @@ func (a *App) start(ctx context.Context, life *lifecycle) error {
 		life.start(role, s.run(role))
 	}
 	served = true
-	life.start("api", serveHTTP(listeners.api, s.api, a.log))
+	life.start("api", serveHTTP(listeners.api, httpapi.Serve(s.api, a.log)))
 	a.health.Check("postgres", telemetry.Proof(proofAge, func(ctx context.Context) error { return postgres.CheckWrite(ctx, pool) }))
 	a.health.Check("nats", telemetry.Proof(proofAge, b.Check))
 	a.health.Ready()
@@ -178,27 +180,28 @@ func (a *App) roles() []string {
 	return a.config.Roles
 }
 
-type listeners struct{ api, introspection net.Listener }
+type listeners struct{ api, introspection *netlimit.Listener }
 
 // listen opens both addresses, and tries that of the embedded NATS server,
 // before anything else, so that one which is taken is said at once.
 func (a *App) listen() (listeners, error) {
 	var l listeners
-	var err error
-	if l.api, err = net.Listen("tcp", a.config.Listen); err != nil {
+	api, err := net.Listen("tcp", a.config.Listen)
+	if err != nil {
 		return l, fmt.Errorf("listen: %w (another server on it? set listen or TOCSIN_LISTEN)", err)
 	}
-	if l.introspection, err = net.Listen("tcp", a.config.Introspection); err != nil {
-		l.api.Close()
+	introspection, err := net.Listen("tcp", a.config.Introspection)
+	if err != nil {
+		api.Close()
 		return l, fmt.Errorf("introspection: %w (another server on it? set introspection or TOCSIN_INTROSPECTION)", err)
 	}
 	if err := a.tryNATS(); err != nil {
-		l.api.Close()
-		l.introspection.Close()
+		api.Close()
+		introspection.Close()
 		return l, err
 	}
-	a.addr = Addresses{PID: os.Getpid(), API: l.api.Addr().String(), Introspection: l.introspection.Addr().String()}
-	return l, nil
+	a.addr = Addresses{PID: os.Getpid(), API: api.Addr().String(), Introspection: introspection.Addr().String()}
+	return a.limit(api, introspection)
 }
 
 // tryNATS reports whether the embedded server, if there is to be one, can listen

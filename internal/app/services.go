@@ -293,7 +293,8 @@ func (a *App) newAPI(b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.
 			IndexConcurrency: a.config.Indexer.RequestConcurrency, Log: a.log,
 		}),
 		Schemas: schemas.Files, MaxLayer: int64(a.config.Indexer.MaxLayerSize), MaxImport: int64(a.config.Updaters.Limits.Import),
-		Version: a.version, Registerer: a.registry, Log: a.log.With("part", "api"), Now: time.Now,
+		TrustedProxies: config.Prefixes(a.config.HTTP.TrustedProxies),
+		Version:        a.version, Registerer: a.registry, Log: a.log.With("part", "api"), Now: time.Now,
 	}), nil
 }
 

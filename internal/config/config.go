@@ -28,6 +28,7 @@ type Config struct {
 	Roles         []string `yaml:"roles" doc:"Roles to run: indexer, updater, matcher, notifier, delivery. Empty runs all."`
 	ShutdownDelay Duration `yaml:"shutdown_delay" doc:"How long requests are still served after a stop was asked for, while /readyz says that it stops, so that a load balancer can send them elsewhere."`
 
+	HTTP     HTTP     `yaml:"http"`
 	Database Database `yaml:"database"`
 	NATS     NATS     `yaml:"nats"`
 	Jobs     Jobs     `yaml:"jobs"`
@@ -43,6 +44,13 @@ type Config struct {
 
 // Roles that a process can have.
 var Roles = []string{"indexer", "updater", "matcher", "notifier", "delivery"}
+
+// HTTP says what the API's connections may cost, and which proxies are before it.
+type HTTP struct {
+	MaxConnections           int       `yaml:"max_connections" doc:"Most connections of the API at a time; fewer if the process may not open twice as many files. Idle ones make room for others."`
+	MaxConnectionsPerAddress int       `yaml:"max_connections_per_address" doc:"Most of them from one address that is no trusted proxy; 0 for no such bound."`
+	TrustedProxies           []Network `yaml:"trusted_proxies" doc:"Networks of reverse proxies before the API. They are believed, by X-Forwarded-For, about who asked them, which decides whom wrong tokens slow down and what the audit log says."`
+}
 
 // Database says where PostgreSQL is.
 type Database struct {
@@ -250,6 +258,7 @@ func Default() Config {
 			},
 			Retention: days(30), Drain: Duration(10 * time.Second), CacheSize: 64 << 20, Conns: 6,
 		},
+		HTTP: HTTP{MaxConnections: 4096, MaxConnectionsPerAddress: 256},
 		Auth: Auth{Bootstrap: true, AuditRetention: days(400)},
 		Log:  Log{Level: "info", Format: "auto"},
 	}

@@ -43,6 +43,8 @@ func (c *Config) Validate() error {
 	if s := c.Database.URL.Reveal(); strings.Contains(s, "://") {
 		p.url("database.url", c.Database.URL, "postgres", "postgresql")
 	}
+	p.least("http.max_connections", c.HTTP.MaxConnections, 16)
+	p.least("http.max_connections_per_address", c.HTTP.MaxConnectionsPerAddress, 0)
 	p.least("database.max_conns", c.Database.MaxConns, 4)
 	c.validateNATS(&p)
 	p.least("jobs.max_attempts", c.Jobs.MaxAttempts, 1)

@@ -3,12 +3,10 @@ package httpapi
 import (
 	"context"
 	"crypto/rand"
-	"io"
 	"net/http"
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // outer is what every request goes through: an id, a deadline for its body, a
@@ -19,9 +17,12 @@ func (s *server) outer(next http.Handler) http.Handler {
 		id := requestID(r.Header.Get("X-Request-Id"))
 		w.Header().Set("X-Request-Id", id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		v := &visit{s: s, request: id}
+		v := &visit{s: s, request: id, remote: clientHost(r, s.TrustedProxies)}
 		r = r.WithContext(context.WithValue(r.Context(), visitKey{}, v))
-		if !isUpload(r) {
+		rec := &recorder{ResponseWriter: w, rc: http.NewResponseController(w), hasIn: r.ContentLength != 0, stall: s.Stall}
+		if isUpload(r) {
+			_ = rec.rc.SetReadDeadline(start.Add(s.Stall)) // until its reading begins; not every writer knows deadlines: those of tests don't
+		} else {
 			// A copy: the server looks at its own request's body to tell whether
 			// the connection can be used again.
 			r = r.WithContext(r.Context())
@@ -29,10 +30,9 @@ func (s *server) outer(next http.Handler) http.Handler {
 			// The server takes the deadline away when the body has come. Without a
 			// body it would stay, and look like the client's going.
 			if r.ContentLength != 0 {
-				http.NewResponseController(w).SetReadDeadline(start.Add(s.BodyTimeout)) // not every writer knows deadlines; those of tests don't
+				_ = rec.rc.SetReadDeadline(start.Add(s.BodyTimeout)) // as above
 			}
 		}
-		rec := &recorder{ResponseWriter: w}
 		defer func() {
 			if p := recover(); p != nil && p != http.ErrAbortHandler {
 				s.Log.ErrorContext(r.Context(), "request handler panicked", "panic", p, "request", id, "stack", string(debug.Stack()))
@@ -46,6 +46,7 @@ func (s *server) outer(next http.Handler) http.Handler {
 				"status", rec.status, "bytes", rec.bytes, "duration", s.Now().Sub(start), "remote", remoteHost(r))
 		}()
 		next.ServeHTTP(rec, r)
+		rec.extend() // for what is still to be flushed
 	})
 }
 
@@ -87,41 +88,4 @@ func requestID(given string) string {
 		return given
 	}
 	return rand.Text()
-}
-
-// recorder notes what was answered.
-type recorder struct {
-	http.ResponseWriter
-	status int
-	bytes  int64
-}
-
-func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
-	}
-	r.ResponseWriter.WriteHeader(status)
-}
-
-func (r *recorder) Write(p []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
-	}
-	n, err := r.ResponseWriter.Write(p)
-	r.bytes += int64(n)
-	return n, err
-}
-
-// Unwrap lets http.ResponseController through.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
-// rollingReader moves the read deadline on as long as bytes come.
-type rollingReader struct {
-	rc *http.ResponseController
-	r  io.Reader
-}
-
-func (u rollingReader) Read(p []byte) (int, error) {
-	u.rc.SetReadDeadline(time.Now().Add(uploadStall)) // as above
-	return u.r.Read(p)
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -28,8 +29,6 @@ const (
 	defaultBodyTimeout = 30 * time.Second
 	// defaultMaxUpload bounds one layer or airgap archive.
 	defaultMaxUpload = 16 << 30
-	// uploadStall is how long an upload may go without a byte.
-	uploadStall = 30 * time.Second
 	// defaultPage and maxPage bound a page.
 	defaultPage = 50
 	maxPage     = 500
@@ -51,6 +50,12 @@ type Options struct {
 	// BodyTimeout is how long a body that is not an upload may take to arrive;
 	// 0 means 30 s.
 	BodyTimeout time.Duration
+	// Stall is how long a client may take for the next 64 KiB of an upload, and for
+	// the next 256 KiB of an answer; 0 means 30 s.
+	Stall time.Duration
+	// TrustedProxies are networks of proxies that are believed, by their
+	// X-Forwarded-For, about who asked them.
+	TrustedProxies []netip.Prefix
 	Version     v1.Version
 	// Registerer takes the metrics of requests; nil for none.
 	Registerer prometheus.Registerer
@@ -73,6 +78,7 @@ func New(o Options) *Handler {
 	if o.BodyTimeout == 0 {
 		o.BodyTimeout = defaultBodyTimeout
 	}
+	o.Stall = cmp.Or(o.Stall, stall)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

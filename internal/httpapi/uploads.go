@@ -85,7 +85,7 @@ func (s *server) upload(method, path, summary string, scopes []access.Scope, par
 			writeProblem(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("the upload has %d bytes, the server takes at most %d", r.ContentLength, limit))
 			return
 		}
-		in := rollingReader{http.NewResponseController(w), http.MaxBytesReader(w, r.Body, limit)}
+		in := &uploadReader{rc: http.NewResponseController(w), r: http.MaxBytesReader(w, r.Body, limit), stall: s.Stall}
 		out, err := do(context.WithValue(r.Context(), principalKey{}, p), r, in)
 		if err != nil {
 			s.refuseUpload(w, err)
@@ -99,6 +99,11 @@ func (s *server) upload(method, path, summary string, scopes []access.Scope, par
 func (s *server) refuseUpload(w http.ResponseWriter, err error) {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		err = errors.Join(ErrTooLarge, err)
+	}
+	if errors.Is(err, errTooSlow) {
+		w.Header().Set("Connection", "close")
+		writeProblem(w, http.StatusRequestTimeout, errTooSlow.Error())
+		return
 	}
 	if _, ok := err.(huma.StatusError); !ok {
 		err = s.answer(err)

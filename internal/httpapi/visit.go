@@ -32,6 +32,7 @@ const concludeTimeout = 5 * time.Second
 type visit struct {
 	s         *server
 	request   string
+	remote    string // the client's address
 	id        uuid.UUID
 	entry     access.Entry
 	begun     bool

@@ -1,0 +1,4 @@
+package httpapi
+
+// ClientHost is clientHost for tests.
+var ClientHost = clientHost
