@@ -8,6 +8,7 @@ GO          ?= go
 PKGS        ?= ./...
 TESTFLAGS   ?=
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+DEADCODE    ?= golang.org/x/tools/cmd/deadcode@v0.52.0
 GOVULNCHECK ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 # The oracle's thousands of scenarios run once more without the race detector, under which they are hundreds.
@@ -51,11 +52,15 @@ test-quick: ## Run the tests without the race detector and with fewer random cas
 	echo "tests took $$(( $$(date +%s) - begin )) s"; exit $$code
 
 .PHONY: lint
-lint: ## Check form, vet, and run staticcheck; govulncheck where its database can be reached
+lint: ## Check form, vet, find dead code and run staticcheck; govulncheck where its database can be reached
 	@files=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
 	if [ -n "$$files" ]; then echo "not formatted (gofmt -w):"; echo "$$files"; exit 1; fi
 	$(GO) vet $(PKGS)
 	$(GO) run $(STATICCHECK) $(PKGS)
+	@# What no program of ours reaches, but for the exceptions; then what not even tests reach.
+	@dead=$$($(GO) run $(DEADCODE) ./...) && unreached=$$($(GO) run $(DEADCODE) -test ./...) || exit 1; \
+	dead=$$(grep -vE -f <(grep -v '^#\|^$$' internal/houserules/deadcode.txt) <<<"$$dead"); \
+	if [ -n "$$dead$$unreached" ]; then printf 'nothing calls these: use them, take them away, or except them in internal/houserules/deadcode.txt\n%s\n' "$$dead$$unreached"; exit 1; fi
 	@if curl -fsS -m 10 -o /dev/null https://vuln.go.dev/index/db.json; then $(GO) run $(GOVULNCHECK) $(PKGS); \
 	else echo "govulncheck left out: https://vuln.go.dev does not answer"; fi
 

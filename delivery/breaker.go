@@ -26,8 +26,8 @@ type verdict error
 
 // The verdicts: nil is a success.
 var (
-	verdictFailed  verdict = errors.New("the target failed")
-	verdictNeutral verdict = errors.New("nothing is known about the target")
+	errFailed  verdict = errors.New("the target failed")
+	errNeutral verdict = errors.New("nothing is known about the target")
 )
 
 // verdictOf is what an outcome of the class says about the target.
@@ -36,9 +36,9 @@ func verdictOf(c Class) verdict {
 	case ClassDelivered:
 		return nil
 	case ClassThrottled, ClassRejected, ClassUnreadable, ClassCanceled:
-		return verdictNeutral
+		return errNeutral
 	}
-	return verdictFailed
+	return errFailed
 }
 
 // breaker is the breaker of one lane. Its owner alone attempts deliveries, so
@@ -86,11 +86,11 @@ func newBreaker(c BreakerConfig, row breakerRow) *breaker {
 				b.row.state, b.changed = BreakerClosed, true
 			}
 		},
-		IsExcluded: func(err error) bool { return errors.Is(err, verdictNeutral) },
+		IsExcluded: func(err error) bool { return errors.Is(err, errNeutral) },
 	})
 	if restoring {
 		if done, err := b.cb.Allow(); err == nil {
-			done(verdictFailed)
+			done(errFailed)
 		}
 		restoring = false
 	}

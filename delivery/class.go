@@ -62,12 +62,6 @@ const (
 	ClassCanceled Class = "canceled"
 )
 
-// Classes are all the classes.
-var Classes = [...]Class{
-	ClassDelivered, ClassRetry, ClassRejected, ClassGone, ClassThrottled, ClassUnroutable, ClassBlocked, ClassTimeout,
-	ClassDNS, ClassConnect, ClassTLS, ClassAuth, ClassRedirect, ClassInvalid, ClassUnreadable, ClassCanceled,
-}
-
 // classified is an error that knows its class.
 type classified struct {
 	class Class

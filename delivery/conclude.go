@@ -20,7 +20,7 @@ type conclusion struct {
 // conclude works out what follows from the results of an attempt under the
 // given configuration. random is in [0, 1).
 func conclude(c Config, results []result, random func() float64) conclusion {
-	out := conclusion{verdict: verdictNeutral, settle: make([]settlement, 0, len(results))}
+	out := conclusion{verdict: errNeutral, settle: make([]settlement, 0, len(results))}
 	for _, r := range results {
 		attempted := !r.begun.IsZero()
 		if attempted && r.out.Class != ClassUnreadable {

@@ -45,7 +45,7 @@ func TestGate(t *testing.T) {
 						case !at.IsZero():
 							time.Sleep(at.Sub(now))
 							if tell, at = g.enter(time.Now()); tell == nil && len(under) == 0 && g.breaker.row.state != BreakerOpen {
-								t.Fatalf("refused again at the time given, until %v later", at.Sub(time.Now()))
+								t.Fatalf("refused again at the time given, until %v later", time.Until(at))
 							}
 						}
 					}
@@ -74,20 +74,20 @@ func TestGate(t *testing.T) {
 						continue
 					}
 					before := g.breaker.row.state
-					v := rapid.SampledFrom([]verdict{nil, verdictFailed, verdictNeutral}).Draw(t, "verdict")
+					v := rapid.SampledFrom([]verdict{nil, errFailed, errNeutral}).Draw(t, "verdict")
 					under[0](v)
 					under = under[1:]
 					switch {
 					case v == nil:
 						inRow = 0
-					case v == verdictFailed:
+					case v == errFailed:
 						inRow++
 					}
 					want := before
 					switch {
 					case before == BreakerHalfOpen && v == nil:
 						want = BreakerClosed
-					case before == BreakerHalfOpen && v == verdictFailed, before == BreakerClosed && inRow >= c.Breaker.ConsecutiveFailures:
+					case before == BreakerHalfOpen && v == errFailed, before == BreakerClosed && inRow >= c.Breaker.ConsecutiveFailures:
 						want = BreakerOpen
 					}
 					if got, changed := g.breaker.change(); got != want || changed != (want != before) {
@@ -119,7 +119,7 @@ func TestRestoredBreakerLetsOneProbeThrough(t *testing.T) {
 		if second, at := b.allow(time.Now()); second != nil || !at.IsZero() {
 			t.Fatalf("a second probe, or one at %v, while the first is under way", at)
 		}
-		tell(verdictNeutral)
+		tell(errNeutral)
 		if tell, _ = b.allow(time.Now()); tell == nil {
 			t.Fatal("no probe after one that said nothing")
 		}
@@ -143,16 +143,16 @@ func TestBreakerForgetsWhatIsOlderThanItsWindow(t *testing.T) {
 			tell(v)
 		}
 		for range 9 {
-			attempt(verdictFailed)
+			attempt(errFailed)
 		}
 		time.Sleep(2 * time.Minute)
 		for range 9 {
-			attempt(verdictFailed)
+			attempt(errFailed)
 		}
 		if _, changed := b.change(); changed {
 			t.Fatal("it opened over attempts of two windows")
 		}
-		attempt(verdictFailed)
+		attempt(errFailed)
 		if state, _ := b.change(); state != BreakerOpen {
 			t.Errorf("%s after ten failures within the window", state)
 		}

@@ -52,10 +52,7 @@ RETURNING was.announced`
 
 // note is a change of the lane's row in tocsin.lane, with what it announces, if
 // anything.
-type note struct {
-	write     func(context.Context, pgx.Tx) error
-	announces bool
-}
+type note func(context.Context, pgx.Tx) error
 
 // note has a change of the lane's row written, after those before it. The lane
 // does not end before it is.
@@ -91,11 +88,11 @@ func (l *lane) leaveAlone(t time.Time) {
 	}
 	l.hold = t
 	version := l.sub.Version
-	l.note(note{write: func(ctx context.Context, tx pgx.Tx) error {
+	l.note(func(ctx context.Context, tx pgx.Tx) error {
 		args := pgx.NamedArgs{"wait": t.Sub(l.host.now()).Microseconds(), "version": version}
 		_, err := l.exec(ctx, tx, holdSQL, args)
 		return err
-	}})
+	})
 }
 
 // noHold takes out of the row what leaveAlone wrote.
@@ -104,10 +101,10 @@ func (l *lane) noHold() {
 		return
 	}
 	l.hold = time.Time{}
-	l.note(note{write: func(ctx context.Context, tx pgx.Tx) error {
+	l.note(func(ctx context.Context, tx pgx.Tx) error {
 		_, err := l.exec(ctx, tx, unholdSQL, pgx.NamedArgs{})
 		return err
-	}})
+	})
 }
 
 // recovered records and announces that the lane's breaker closed.
@@ -115,13 +112,13 @@ func (l *lane) recovered(last Outcome) {
 	state := l.state(last)
 	l.gate.breaker.row = breakerRow{state: BreakerClosed}
 	l.window.hinted = true // no longer one at a time
-	l.note(note{announces: true, write: func(ctx context.Context, tx pgx.Tx) error {
+	l.note(func(ctx context.Context, tx pgx.Tx) error {
 		announced, ok, err := l.close(ctx, tx, "")
 		if !ok || !announced {
 			return err
 		}
 		return l.host.announcer().SubscriptionRecovered(ctx, tx, state)
-	}})
+	})
 }
 
 // opened records that the lane's breaker opened, or that the subscription is
@@ -138,7 +135,7 @@ func (l *lane) opened(c BreakerConfig, last Outcome) {
 		"host": hostOf(l.sub.Sink), "id": l.id, "token": l.token, "owner": l.owner, "opens": b.opens, "reason": state.Reason, "version": l.sub.Version,
 		"wait": openFor(c, b.opens).Microseconds(), "patience": c.DisableAfter.Microseconds(),
 	}
-	l.note(note{announces: true, write: func(ctx context.Context, tx pgx.Tx) error {
+	l.note(func(ctx context.Context, tx pgx.Tx) error {
 		var (
 			since     time.Time
 			exhausted bool
@@ -162,19 +159,19 @@ func (l *lane) opened(c BreakerConfig, last Outcome) {
 			return err
 		}
 		return l.host.announcer().SubscriptionFailing(ctx, tx, state)
-	}})
+	})
 }
 
 // disable records and announces that the far side wants nothing any more.
 func (l *lane) disable(last Outcome) {
 	l.finish(endInactive)
 	state := l.state(last)
-	l.note(note{announces: true, write: func(ctx context.Context, tx pgx.Tx) error {
+	l.note(func(ctx context.Context, tx pgx.Tx) error {
 		if _, ok, err := l.close(ctx, tx, state.Reason); !ok {
 			return err
 		}
 		return l.host.announcer().SubscriptionDisabled(ctx, tx, state)
-	}})
+	})
 }
 
 // state is the subscription's state as announced after an outcome.

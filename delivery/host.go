@@ -21,18 +21,14 @@ func (h laneHost) settle(s []settlement) { h.settles.add(s) }
 func (h laneHost) announcer() Announcer  { return h.o.Announcer }
 func (h laneHost) start(f func())        { h.started.Go(f) }
 
-// write runs a note in a transaction and passes on that it has announced
-// something.
+// write runs a note in a transaction.
 func (h laneHost) write(ctx context.Context, subscription uuid.UUID, n note) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	err := pgx.BeginFunc(ctx, h.hot, func(tx pgx.Tx) error { return n.write(ctx, tx) })
+	err := pgx.BeginFunc(ctx, h.hot, func(tx pgx.Tx) error { return n(ctx, tx) })
 	if err != nil {
 		h.log.WarnContext(ctx, "health of a subscription not recorded", slog.String("subscription", subscription.String()), slog.Any("error", err))
 		return err
-	}
-	if n.announces {
-		h.o.Committed()
 	}
 	return nil
 }

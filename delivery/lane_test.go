@@ -180,7 +180,7 @@ func (m *laneModel) write(ctx context.Context, _ uuid.UUID, n note) error {
 	if fails {
 		return errors.New("away")
 	}
-	return n.write(ctx, laneTx{model: m})
+	return n(ctx, laneTx{model: m})
 }
 
 func (m *laneModel) give(l *lane, _ endReason) {

@@ -40,7 +40,7 @@ func (w *Worker) maintainNow(ctx context.Context) {
 		before, err = time.Time{}, nil
 	}
 	if err == nil {
-		err = w.maintain(ctx, now, before)
+		err = w.Maintain(ctx, now, before)
 	}
 	if err != nil && ctx.Err() == nil {
 		w.log.WarnContext(ctx, "delivery partitions not maintained", slog.Any("error", err))
@@ -51,13 +51,9 @@ func (w *Worker) maintainNow(ctx context.Context) {
 }
 
 // Maintain makes the partitions of now's day and the next ones, and drops
-// those whose day ended more than Options.Retention before now. If another
-// process is at it, it does nothing.
-func (w *Worker) Maintain(ctx context.Context, now time.Time) error {
-	return w.maintain(ctx, now, now.Add(-w.o.Retention))
-}
-
-func (w *Worker) maintain(ctx context.Context, now, before time.Time) error {
+// those whose day ended before the time given; the zero time drops none. If
+// another process is at it, it does nothing.
+func (w *Worker) Maintain(ctx context.Context, now, before time.Time) error {
 	for _, t := range partitioned {
 		var done partition.Result
 		// A transaction for each: what delivers locks both tables.

@@ -11,7 +11,7 @@ import (
 	"tocsin.dev/tocsin/internal/uuid7"
 )
 
-// metrics are the queue's; labels are the four protocols and the [Classes].
+// metrics are the queue's; labels are the four protocols and the values of [Class].
 type metrics struct {
 	attempts   *prometheus.CounterVec
 	seconds    *prometheus.HistogramVec

@@ -23,7 +23,7 @@ func TestHotStatementsUseIndexes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.hot.Close()
-	if err := w.Maintain(ctx, time.Now()); err != nil {
+	if err := w.Maintain(ctx, time.Now(), time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	const lanes, each = 200, 100

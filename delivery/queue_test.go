@@ -118,15 +118,10 @@ func TestGoneDisables(t *testing.T) {
 	h := newHub(t)
 	s := newSink(t, status(http.StatusGone))
 	sub := h.subscribe(s.URL, config(func(c *schemas.SubscriptionConfig) { c.Concurrency = 1 }))
-	announced := make(chan struct{}, 1)
-	h.run(func(o *delivery.Options) { o.Committed = func() { announced <- struct{}{} } })
+	h.run()
 	h.publish(3, sub)
 	h.settled(sub, "dead", 1)
-	select {
-	case <-announced:
-	case <-time.After(20 * time.Second):
-		t.Fatal("nobody was told that there is an announcement")
-	}
+	h.eventually("it is announced", func() bool { return h.rest.announcements("disabled") > 0 })
 	if n := h.rest.announcements("disabled"); n != 1 {
 		t.Errorf("announced as disabled %d times, want once", n)
 	}

@@ -189,7 +189,7 @@ func TestPartitions(t *testing.T) {
 	}
 	now := time.Now()
 	for range 2 {
-		if err := h.worker.Maintain(t.Context(), now); err != nil {
+		if err := h.worker.Maintain(t.Context(), now, now.AddDate(0, 0, -30)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -202,13 +202,13 @@ func TestPartitions(t *testing.T) {
 	if p := partitions(); len(p) != 5 {
 		t.Errorf("partitions %v, want today's, three more and the default one", p)
 	}
-	if err := h.worker.Maintain(t.Context(), now.AddDate(0, 0, 29)); err != nil {
+	if err := h.worker.Maintain(t.Context(), now.AddDate(0, 0, 29), now.AddDate(0, 0, -1)); err != nil {
 		t.Fatal(err)
 	}
 	if n := h.count(`SELECT count(*) FROM tocsin.delivery`); n != 3 {
 		t.Errorf("%d rows within retention, want 3", n)
 	}
-	if err := h.worker.Maintain(t.Context(), now.AddDate(0, 0, 32)); err != nil {
+	if err := h.worker.Maintain(t.Context(), now.AddDate(0, 0, 32), now.AddDate(0, 0, 2)); err != nil {
 		t.Fatal(err)
 	}
 	if n := h.count(`SELECT count(*) FROM tocsin.delivery`); n != 0 {

@@ -77,12 +77,10 @@ type windowModel struct {
 	w       window
 	q       table
 	now     time.Time
-	taken   []row       // under attempt
-	outcome []row       // attempted, not settled; returns if due is set
-	answer  []row       // of the read under way
-	limits  place       // where it began
-	gone    []row       // settled for good, in the order of their attempts
-	known   []uuid.UUID // events that returned: nothing younger may be taken before them
+	taken   []row // under attempt
+	outcome []row // attempted, not settled; returns if due is set
+	answer  []row // of the read under way
+	gone    []row // settled for good, in the order of their attempts
 }
 
 func (m *windowModel) step() {

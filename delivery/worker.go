@@ -40,11 +40,8 @@ type Options struct {
 	Subscriptions Subscriptions
 	Events        Events
 	// Openers by protocol: "HTTP", "AMQP", "STOMP", "NATS".
-	Openers   map[string]Opener
-	Announcer Announcer
-	// Committed is called when an announcement has been committed; nil for
-	// nothing. It must not block.
-	Committed  func()
+	Openers    map[string]Opener
+	Announcer  Announcer
 	Waker      Waker                 // nil: polling alone
 	Registerer prometheus.Registerer // gets the metrics; nil for none
 	Logger     *slog.Logger          // nil for none
@@ -90,9 +87,6 @@ func (o Options) withDefaults() Options {
 	d := Defaults()
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Committed == nil {
-		o.Committed = func() {}
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now

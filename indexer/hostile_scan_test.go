@@ -221,7 +221,7 @@ func TestHostileScans(t *testing.T) {
 				if img.State != StateIndexed || img.Packages != tc.packages {
 					t.Fatalf("the image is %s with %d packages: %s", img.State, img.Packages, img.Reason)
 				}
-				unread, err := r.Unread(t.Context(), bad.Digest)
+				unread, err := r.unreadOf(t.Context(), spec{Layers: []specLayer{{Hash: hostile.Digest}}})
 				if err != nil || (len(unread) > 0) != (tc.warning != "") {
 					t.Errorf("on record: %+v, %v", unread, err)
 				}

@@ -21,7 +21,7 @@ import (
 // publish sends a message as a stranger would: with a plain NATS client.
 func (r *rig) publish(t *testing.T, header nats.Header, data []byte) {
 	t.Helper()
-	js, err := r.bus.Conn().JetStream()
+	js, err := r.nats.Dial().JetStream()
 	if err != nil {
 		t.Fatal(err)
 	}

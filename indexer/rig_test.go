@@ -37,6 +37,7 @@ const deadline = time.Minute
 type rig struct {
 	*Indexer
 	pool *pgxpool.Pool
+	nats *bustest.Server
 	bus  *bus.Bus
 	jobs *jobs.Store
 	stop func()
@@ -49,6 +50,7 @@ type rig struct {
 // place is what replicas share.
 type place struct {
 	pool    *pgxpool.Pool
+	nats    *bustest.Server
 	bus     *bus.Bus
 	blobDir string
 	sealer  Sealer
@@ -64,13 +66,14 @@ func newPlace(t testing.TB) *place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &place{pool: pool, bus: bustest.New(t), blobDir: t.TempDir(), sealer: ring}
+	server := bustest.NewServer(t)
+	return &place{pool: pool, nats: server, bus: server.Connect(), blobDir: t.TempDir(), sealer: ring}
 }
 
 // newRig makes a replica that does not run yet.
 func (p *place) newRig(t testing.TB, change func(*Options)) *rig {
 	t.Helper()
-	r := &rig{pool: p.pool, bus: p.bus, stop: func() {}}
+	r := &rig{pool: p.pool, nats: p.nats, bus: p.bus, stop: func() {}}
 	logger := slog.New(slog.DiscardHandler)
 	if testing.Verbose() {
 		logger = slog.New(slog.NewTextHandler(t.Output(), nil))

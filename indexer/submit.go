@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -158,29 +157,4 @@ func (ix *Indexer) submitManifest(ctx context.Context, m *Manifest, c claims) (S
 func (ix *Indexer) queue(ctx context.Context, digest string) (jobs.Job, error) {
 	job, _, err := ix.opts.Jobs.Submit(ctx, JobKind, digest, payload{Digest: digest})
 	return job, err
-}
-
-// Upload puts the layers of an image on this machine's disk into the blob
-// store, and returns the manifest to submit. It is for callers beside the
-// store; clients upload over HTTP.
-func (ix *Indexer) Upload(ctx context.Context, img image.Image) (*Manifest, error) {
-	m := &Manifest{Digest: img.Digest}
-	for _, l := range img.Layers {
-		if !l.Local() {
-			m.Layers = append(m.Layers, Layer{Digest: l.Digest, URI: l.URI})
-			continue
-		}
-		if _, err := ix.blobs.Stat(l.Digest); err != nil {
-			r, err := l.Open()
-			if err != nil {
-				return nil, err
-			}
-			_, err = ix.blobs.Put(ctx, l.Digest, r)
-			if err := errors.Join(err, r.Close()); err != nil {
-				return nil, fmt.Errorf("upload layer %s: %w", l.Digest, err)
-			}
-		}
-		m.Layers = append(m.Layers, Layer{Digest: l.Digest})
-	}
-	return m, nil
 }

@@ -47,16 +47,7 @@ USING unnest(@layers::text[], @scanners::text[], @kinds::text[]) AS done(layer, 
 WHERE u.layer = done.layer AND u.scanner = done.scanner AND u.kind = done.kind`
 )
 
-// Unread lists what the present scanners could not read of an image's layers.
-// An unknown digest is [ErrNotFound].
-func (ix *Indexer) Unread(ctx context.Context, digest string) ([]Unread, error) {
-	m, err := ix.store.load(ctx, digest, ix.state)
-	if err != nil {
-		return nil, err
-	}
-	return ix.unreadOf(ctx, m.Spec)
-}
-
+// unreadOf lists what the present scanners could not read of an image's layers.
 func (ix *Indexer) unreadOf(ctx context.Context, sp spec) ([]Unread, error) {
 	layers := make([]string, len(sp.Layers))
 	for i, l := range sp.Layers {

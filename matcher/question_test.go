@@ -229,35 +229,6 @@ func TestEventsAreCutAndPaged(t *testing.T) {
 	}) || ev.Added[0].NormalizedSeverity != "Critical" {
 		t.Error("the most severe are not first")
 	}
-	second := w.rows()[1].key()
-	for kind, want := range map[string]int{"": 31, "added": 0, "removed": 30, "revised": 1} {
-		got, p := 0, matcher.Page{Limit: 7}
-		last := ""
-		for {
-			items, next, err := w.engine.ChangeFindings(t.Context(), second, kind, p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, f := range items {
-				if kind != "" && f.Kind != kind || f.Kind < last {
-					t.Errorf("asked for %q, found %s after %s", kind, f.Kind, last)
-				}
-				if last = f.Kind; f.Kind == "revised" && len(f.Changes) != 1 {
-					t.Errorf("revised without a change: %+v", f)
-				}
-			}
-			got += len(items)
-			if p.Cursor = next; next == "" {
-				break
-			}
-		}
-		if got != want {
-			t.Errorf("pages of %q have %d findings, want %d", kind, got, want)
-		}
-	}
-	if _, _, err := w.engine.ChangeFindings(t.Context(), second, "other", matcher.Page{}); !errors.Is(err, matcher.ErrBadQuestion) {
-		t.Errorf("a kind there is not: %v", err)
-	}
 }
 
 func TestCounts(t *testing.T) {

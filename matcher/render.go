@@ -1,12 +1,10 @@
 package matcher
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -213,55 +211,4 @@ func fill(v *schemas.VulnerabilitiesChanged, lines []line, dict *dictionary, lim
 		}
 	}
 	return nil
-}
-
-// ChangeFinding is one finding of a change.
-type ChangeFinding struct {
-	Kind    string // added, removed or revised
-	Finding schemas.Finding
-	Changes []schemas.FieldChange // of a revised one
-}
-
-// kindNames are the kinds by their numbers.
-var kindNames = [...]string{added: "added", removed: "removed", revised: "revised"}
-
-// ChangeFindings pages through an event's findings in full: first what was
-// added, then what was removed, then what was revised, each most severe first.
-// kind, if not empty, picks one of the three. next is the cursor of the page
-// that follows, or empty. Errors: [ErrUnknownChange], [ErrBadQuestion].
-func (e *Engine) ChangeFindings(ctx context.Context, key schemas.ChangeKey, kind string, p Page) (items []ChangeFinding, next string, err error) {
-	from, limit, err := p.offset()
-	if err != nil {
-		return nil, "", err
-	}
-	if kind != "" && !slices.Contains(kindNames[:], kind) {
-		return nil, "", fmt.Errorf("%w: kind %q is not added, removed or revised", ErrBadQuestion, kind)
-	}
-	if _, err := e.heads(ctx, []schemas.ChangeKey{key}); err != nil {
-		return nil, "", err
-	}
-	all, err := e.lines(ctx, []schemas.ChangeKey{key})
-	if err != nil {
-		return nil, "", fmt.Errorf("findings of a change: %w", err)
-	}
-	lines := slices.DeleteFunc(all[0], func(l line) bool { return kind != "" && kindNames[l.kind] != kind })
-	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(a.kind, b.kind) })
-	lines = lines[min(int(from), len(lines)):]
-	if len(lines) > limit {
-		lines = lines[:limit]
-		next = strconv.FormatInt(from+int64(limit), 10)
-	}
-	dict := newDictionary()
-	dict.want(lines)
-	if err := dict.load(ctx, e.pool); err != nil {
-		return nil, "", fmt.Errorf("findings of a change: %w", err)
-	}
-	for _, l := range lines {
-		f, changes, err := dict.finding(l)
-		if err != nil {
-			return nil, "", err
-		}
-		items = append(items, ChangeFinding{kindNames[l.kind], f, changes})
-	}
-	return items, next, nil
 }

@@ -45,9 +45,9 @@ func (f *flaky) Publish(ctx context.Context, subject, id string, data []byte) er
 }
 
 // published is all that is in the stream of events, by id.
-func published(t *testing.T, b *bus.Bus) map[string]event.Event {
+func published(t *testing.T, server *bustest.Server) map[string]event.Event {
 	t.Helper()
-	js, err := jetstream.New(b.Conn())
+	js, err := jetstream.New(server.Dial())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,8 @@ func published(t *testing.T, b *bus.Bus) map[string]event.Event {
 // stopped in the middle.
 func TestOutboxReachesTheStreamOnce(t *testing.T) {
 	t.Parallel()
-	b := bustest.New(t)
+	s := bustest.NewServer(t)
+	b := s.Connect()
 	var gate sync.Once
 	reached := make(chan struct{})
 	publisher := &flaky{Publisher: b, fail: func(n int) (before, after error) {
@@ -127,7 +128,7 @@ func TestOutboxReachesTheStreamOnce(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	got := published(t, b)
+	got := published(t, s)
 	if len(got) != 402 {
 		t.Errorf("%d events in the stream, want 400, their digest and the update", len(got))
 	}
@@ -200,7 +201,7 @@ func TestRelayOutlivesTheServer(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if got := published(t, b); len(got) != 2 {
+	if got := published(t, s); len(got) != 2 {
 		t.Errorf("%d events in the stream", len(got))
 	}
 }

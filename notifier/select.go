@@ -2,58 +2,14 @@ package notifier
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 
-	"tocsin.dev/tocsin/internal/uuid7"
 	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
-
-// Select yields the ids of the events of a time span that a subscription, as it
-// is now, wants: what a replay sends again. Oldest first; until may be zero for
-// now. It holds no connection between its batches.
-func (n *Notifier) Select(ctx context.Context, id uuid.UUID, since, until time.Time) iter.Seq2[uuid.UUID, error] {
-	return func(yield func(uuid.UUID, error) bool) {
-		spec, err := n.Subscriptions.Get(ctx, "", id.String())
-		if err != nil {
-			yield(uuid.Nil, err)
-			return
-		}
-		s, problems := n.subscribers.compile(id, spec, nil)
-		if problems != nil {
-			yield(uuid.Nil, fmt.Errorf("notifier: the filters of subscription %s do not compile: %s", id, problems[0].Detail))
-			return
-		}
-		before := uuid.Max
-		if !until.IsZero() {
-			before = uuid7.Floor(until)
-		}
-		types, scope := s.types(), (*eventlog.Scope)(nil)
-		if s.digests != "" {
-			// Its digests were filtered when they were made.
-			types = append(types, schemas.TypeManifestsChanged)
-			if s.digests != everything {
-				scope = s.scope()
-			}
-		}
-		for r, err := range n.matching(ctx, s, uuid7.Floor(since), 8*eventlog.RenderBatch, func(after uuid.UUID, limit int) ([]*eventlog.Record, error) {
-			return n.Log.For(ctx, scope, types, after, before, limit)
-		}) {
-			if err != nil {
-				yield(uuid.Nil, err)
-				return
-			}
-			if !yield(r.UUID, nil) {
-				return
-			}
-		}
-	}
-}
 
 // matching yields the records after an id that s wants, by ascending id. read
 // reads the next ones after an id, at most limit.

@@ -28,7 +28,8 @@ WHERE id IN (SELECT id FROM tocsin.event WHERE type = '` + schemas.TypeVulnerabi
 // hold no others up; mended, they go out.
 func TestRelayPassesByWhatCannotBeRead(t *testing.T) {
 	t.Parallel()
-	b := bustest.New(t)
+	s := bustest.NewServer(t)
+	b := s.Connect()
 	w := newWorld(t, func(o *options) { o.Publisher = b })
 	w.manifests(t, 2*eventlog.RenderBatch)
 	w.mustChange(t, 1)
@@ -53,14 +54,14 @@ func TestRelayPassesByWhatCannotBeRead(t *testing.T) {
 	if n := w.count(t, `SELECT count(*) FROM tocsin.outbox WHERE attempts > 0 AND due_at > '-infinity' AND reason <> ''`); n != broken+1 {
 		t.Errorf("%d events put off with a reason, want %d", n, broken+1)
 	}
-	if got := len(published(t, b)); got != 2*eventlog.RenderBatch-broken+1 {
+	if got := len(published(t, s)); got != 2*eventlog.RenderBatch-broken+1 {
 		t.Errorf("%d events in the stream, want %d and the digest", got, 2*eventlog.RenderBatch-broken)
 	}
 	if _, err := w.Pool.Exec(t.Context(), mendEvents); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the mended to go out", func() bool { return w.count(t, `SELECT count(*) FROM tocsin.outbox`) == 1 })
-	if got := len(published(t, b)); got != 2*eventlog.RenderBatch+1 {
+	if got := len(published(t, s)); got != 2*eventlog.RenderBatch+1 {
 		t.Errorf("%d events in the stream, want all %d and the digest", got, 2*eventlog.RenderBatch)
 	}
 }

@@ -1,7 +1,6 @@
 package schemas
 
 import (
-	"encoding/json"
 	"time"
 )
 
@@ -344,9 +343,6 @@ func SeverityRank(normalized string) int {
 
 // SeverityNames are the normalized severities by rank.
 var SeverityNames = [...]string{"Unknown", "Negligible", "Low", "Medium", "High", "Critical"}
-
-// RawData is event data already marshalled as JSON.
-type RawData = json.RawMessage
 
 // ChangeKey finds the rows that one VulnerabilitiesChanged event is rendered
 // from: the change, and what the manifest held and was called at that moment.

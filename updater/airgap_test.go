@@ -69,7 +69,7 @@ func TestAirgap(t *testing.T) {
 		t.Fatalf("the online run stored %d updaters' data, and %d rows for Go", len(want), len(want["osv/go"]))
 	}
 	var file bytes.Buffer
-	if err := Export(t.Context(), &file, cfg, WithLogger(slog.New(slog.NewTextHandler(t.Output(), nil)))); err != nil {
+	if err := Export(t.Context(), &file, Options{Config: cfg, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -233,7 +233,7 @@ func TestExportFailures(t *testing.T) {
 	m.hook("/kev.json", http.NotFound)
 	m.hook("/alpine/last-update", http.NotFound)
 	var file bytes.Buffer
-	err := Export(t.Context(), &file, m.config("osv", "kev", "alpine"))
+	err := Export(t.Context(), &file, Options{Config: m.config("osv", "kev", "alpine")})
 	for _, name := range []string{"osv/npm", "clair.kev", "alpine"} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("the error %v does not name %s", err, name)
@@ -243,7 +243,7 @@ func TestExportFailures(t *testing.T) {
 	if done, err := b.Import(t.Context(), &file); err != nil || len(done.Updated) != 1 {
 		t.Errorf("what was written imports as %+v (%v)", done, err)
 	}
-	if err := Export(t.Context(), brokenWriter{}, m.config("osv")); !errors.Is(err, io.ErrShortWrite) {
+	if err := Export(t.Context(), brokenWriter{}, Options{Config: m.config("osv")}); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("a full disk gives %v", err)
 	}
 }

@@ -55,8 +55,8 @@ func (plain) Close() error { return nil }
 //
 // An updater without a single advisory leaves no trace in the format, so that
 // importing it changes nothing.
-func Export(ctx context.Context, w io.Writer, cfg Config, opts ...Option) error {
-	s, err := New(nil, nil, cfg, opts...)
+func Export(ctx context.Context, w io.Writer, o Options) error {
+	s, err := New(o)
 	if err != nil {
 		return err
 	}

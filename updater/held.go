@@ -12,9 +12,6 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-// DefaultMaxDrop is how much of a feed an update may take away, of 1.
-const DefaultMaxDrop = 0.5
-
 // ErrNothingHeld says that no update of that name waits to be accepted.
 var ErrNothingHeld = errors.New("no update is held back")
 

@@ -64,7 +64,7 @@ func TestOnlyConfiguredHosts(t *testing.T) {
 		t.Run(set.Name, func(t *testing.T) {
 			net := &strict{host: u.Host}
 			before := m.total()
-			b := newBench(t, Config{Settings: settings}, WithTransport(net))
+			b := newBench(t, Config{Settings: settings}, func(o *Options) { o.Transport = net })
 			err := b.run(set.Name) // what a mirror this small answers may not please it
 			slices.Sort(net.others)
 			others := slices.Compact(net.others)

@@ -33,7 +33,7 @@ func child() {
 		cfg := (&mirror{Server: serverAt(os.Getenv(childMirror))}).config(os.Getenv(childSet))
 		var s *Service
 		h := new(heard)
-		if s, err = New(pool, &Dependencies{Waker: h, Announcer: h}, cfg, WithUpdateLock(4242)); err == nil {
+		if s, err = New(Options{Config: cfg, Pool: pool, Waker: h, Announcer: h, UpdateLock: 4242}); err == nil {
 			err = s.work(ctx, jobs.Job{ID: uuid.MustParse(os.Getenv(childJob)), Key: os.Getenv(childSet), Payload: json.RawMessage(`{}`)})
 		}
 	}
@@ -202,7 +202,7 @@ func TestSmallPool(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(small.Close)
-	s, err := New(small, &Dependencies{Waker: b, Announcer: b}, m.config("osv", "kev"), WithUpdateLock(4242))
+	s, err := New(Options{Config: m.config("osv", "kev"), Pool: small, Waker: b, Announcer: b, UpdateLock: 4242})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,16 +40,7 @@ const discoveryResponse = 16 << 20
 // to be taken for a mistake of the feed.
 const emptyAfter = 100
 
-// DefaultLimits are the limits where the configuration names none.
-func DefaultLimits() Limits {
-	return Limits{
-		Response: 1 << 30, Unpacked: 16 << 30, Entry: 64 << 20, Requests: 50_000, Probes: 1_000,
-		Stall: time.Minute, Updater: time.Hour, Set: 4 * time.Hour,
-	}
-}
-
-func (l Limits) withDefaults() Limits {
-	d := DefaultLimits()
+func (l Limits) withDefaults(d Limits) Limits {
 	l.Response = cmp.Or(l.Response, d.Response)
 	l.Unpacked = cmp.Or(l.Unpacked, d.Unpacked)
 	l.Entry = cmp.Or(l.Entry, d.Entry)

@@ -83,16 +83,21 @@ type bench struct {
 	t testing.TB
 }
 
-func newBench(t testing.TB, cfg Config, opts ...Option) *bench {
+func newBench(t testing.TB, cfg Config, change ...func(*Options)) *bench {
 	t.Helper()
 	b := &bench{t: t}
 	pool := postgrestest.New(t)
 	if _, err := pool.Exec(t.Context(), `CREATE TABLE announced (set_name text, updater text, reason text)`); err != nil {
 		t.Fatal(err)
 	}
-	opts = append([]Option{WithUpdateLock(4242), WithLogger(slog.New(slog.NewTextHandler(t.Output(), nil)))}, opts...)
+	o := Options{
+		Config: cfg, Pool: pool, Waker: b, Announcer: b, UpdateLock: 4242, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+	for _, f := range change {
+		f(&o)
+	}
 	var err error
-	if b.Service, err = New(pool, &Dependencies{Waker: b, Announcer: b}, cfg, opts...); err != nil {
+	if b.Service, err = New(o); err != nil {
 		t.Fatal(err)
 	}
 	return b

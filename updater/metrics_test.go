@@ -13,7 +13,7 @@ func TestMetrics(t *testing.T) {
 	m := newMirror(t)
 	m.osv(t, 3, "Go", "npm")
 	reg := prometheus.NewRegistry()
-	b := newBench(t, m.config("osv"), WithRegisterer(reg))
+	b := newBench(t, m.config("osv"), func(o *Options) { o.Registerer = reg })
 	if err := b.run("osv"); err != nil {
 		t.Fatal(err)
 	}

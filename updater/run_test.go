@@ -286,9 +286,11 @@ func TestSetsApart(t *testing.T) {
 		<-r.Context().Done()
 	})
 	cfg := m.config("osv", "alpine", "panic")
-	b := newBench(t, cfg, WithSets(Set{Name: "panic", Updaters: []string{"panic"}, New: func(context.Context) (driver.UpdaterSetFactory, error) {
-		panic("as some do")
-	}}))
+	b := newBench(t, cfg, func(o *Options) {
+		o.Known = append(Sets(), Set{Name: "panic", Updaters: []string{"panic"}, New: func(context.Context) (driver.UpdaterSetFactory, error) {
+			panic("as some do")
+		}})
+	})
 	alpine := make(chan error)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { alpine <- b.runContext(ctx, "alpine") }()

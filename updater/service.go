@@ -26,8 +26,8 @@ const Kind = "update"
 // since other replicas and people start runs too.
 const tick = 30 * time.Second
 
-// A Config says which sets run, when, and how. Its zero value runs every set
-// every six hours.
+// A Config says which sets run, when, and how. What is zero in it is as in
+// [Defaults], which runs every set every six hours.
 type Config struct {
 	// Sets are the names of the sets to run; empty means all.
 	Sets []string
@@ -41,21 +41,42 @@ type Config struct {
 	Schedules map[string]string
 	Limits    Limits
 	// Concurrency is how many feeds are parsed and stored at a time in this
-	// process; 1 if zero. Each is held in memory meanwhile.
+	// process. Each is held in memory meanwhile.
 	Concurrency int
 	// StaleAfter is how long an updater may fail before its data are announced
-	// to be stale; 72 h if zero.
+	// to be stale.
 	StaleAfter time.Duration
-	// SetConcurrency is how many sets run at a time in this process; 4 if zero.
+	// SetConcurrency is how many sets run at a time in this process.
 	SetConcurrency int
-	// Fetches is how many updaters of one set fetch at a time; 4 if zero.
+	// Fetches is how many updaters of one set fetch at a time.
 	Fetches int
 	// AcceptEmpty believes an update to no rows at all.
 	AcceptEmpty bool
 	// MaxDrop is how much of a feed's rows an update may take away, of 1, before
-	// it is held back until somebody accepts it; DefaultMaxDrop if zero, and 1
-	// holds nothing back.
+	// it is held back until somebody accepts it; 1 holds nothing back.
 	MaxDrop float64
+}
+
+// Defaults are what a service does where its configuration leaves something open.
+func Defaults() Config {
+	return Config{
+		Limits: Limits{
+			Response: 1 << 30, Unpacked: 16 << 30, Entry: 64 << 20, Requests: 50_000, Probes: 1_000,
+			Stall: time.Minute, Updater: time.Hour, Set: 4 * time.Hour,
+		},
+		Concurrency: 1, StaleAfter: 72 * time.Hour, SetConcurrency: 4, Fetches: 4, MaxDrop: 0.5,
+	}
+}
+
+func (c Config) withDefaults() Config {
+	d := Defaults()
+	c.Limits = c.Limits.withDefaults(d.Limits)
+	c.Concurrency = cmp.Or(max(c.Concurrency, 0), d.Concurrency)
+	c.StaleAfter = cmp.Or(c.StaleAfter, d.StaleAfter)
+	c.SetConcurrency = cmp.Or(max(c.SetConcurrency, 0), d.SetConcurrency)
+	c.Fetches = cmp.Or(max(c.Fetches, 0), d.Fetches)
+	c.MaxDrop = cmp.Or(c.MaxDrop, d.MaxDrop)
+	return c
 }
 
 // Queue is the part of the job store that this package needs.
@@ -78,47 +99,32 @@ type Waker interface {
 	Wake(subject string)
 }
 
-// An Option changes a [Service].
-type Option func(*Service)
-
-// WithLogger sets the logger; nothing is logged without it.
-func WithLogger(log *slog.Logger) Option { return func(s *Service) { s.log = log } }
-
-// WithUpdateLock sets the key of the advisory lock that is held shared while an
-// update is stored. It has to be the one that garbage collection takes
-// exclusively.
-func WithUpdateLock(key int64) Option { return func(s *Service) { s.lock = key } }
-
-// WithTransport sets what carries the requests, beneath the limits; a clone of
-// [http.DefaultTransport] without it.
-func WithTransport(t http.RoundTripper) Option { return func(s *Service) { s.runner.network = t } }
-
-// WithUserAgent sets the User-Agent of requests.
-func WithUserAgent(ua string) Option { return func(s *Service) { s.runner.userAgent = ua } }
-
-// WithSets adds sets to those that Tocsin knows, or replaces ones of the same name.
-func WithSets(sets ...Set) Option {
-	return func(s *Service) {
-		for _, set := range sets {
-			s.known = slices.DeleteFunc(s.known, func(k Set) bool { return k.Name == set.Name })
-			s.known = append(s.known, set)
-		}
-		slices.SortFunc(s.known, func(a, b Set) int { return cmp.Compare(a.Name, b.Name) })
-	}
-}
-
-// WithRegisterer sets where this package's metrics go; nowhere without it.
-func WithRegisterer(r prometheus.Registerer) Option { return func(s *Service) { s.registerer = r } }
-
-// WithClock sets the clock that schedules are compared with.
-func WithClock(now func() time.Time) Option { return func(s *Service) { s.now = now } }
-
-// Dependencies are what a [Service] works with. All are needed but for Export.
-type Dependencies struct {
+// Options are a service's configuration and what it works with.
+type Options struct {
+	Config
+	// Pool is the database, with Tocsin's tables and claircore's. Without it the
+	// configuration is checked and sets can be exported; Queue, Intake, Waker and
+	// Announcer are not used then. Otherwise all of them are needed.
+	Pool      *pgxpool.Pool
 	Queue     Queue
 	Intake    Intake
 	Waker     Waker
 	Announcer Announcer
+	// UpdateLock is the key of the advisory lock that is held shared while an
+	// update is stored. It has to be the one that garbage collection takes
+	// exclusively.
+	UpdateLock int64
+	// Known are the sets there are; nil for [Sets].
+	Known []Set
+	// Transport carries the requests, beneath the limits; nil for a clone of
+	// [http.DefaultTransport].
+	Transport http.RoundTripper
+	// UserAgent is that of the requests; "tocsin" if empty.
+	UserAgent string
+
+	Registerer prometheus.Registerer // gets the metrics; nil for none
+	Logger     *slog.Logger          // nil for none
+	Clock      func() time.Time      // what schedules are compared with; nil for time.Now
 }
 
 // A Service runs updater sets. Its methods may be called concurrently.
@@ -129,7 +135,6 @@ type Service struct {
 	waker     Waker
 	log       *slog.Logger
 	now       func() time.Time
-	lock      int64
 	cfg       Config
 	known     []Set // all there are
 	sets      []Set // those enabled
@@ -137,58 +142,51 @@ type Service struct {
 	runner    *runner
 	record    *record
 	database  *database
-
-	registerer prometheus.Registerer
-	metrics    *metrics
+	metrics   *metrics
 }
 
 // New checks the configuration and returns a service that has not started
 // anything. Errors name the key of the configuration that is wrong.
-func New(pool *pgxpool.Pool, deps *Dependencies, cfg Config, opts ...Option) (*Service, error) {
+func New(o Options) (*Service, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Known == nil {
+		o.Known = Sets()
+	}
+	if o.Transport == nil {
+		o.Transport = http.DefaultTransport.(*http.Transport).Clone()
+	}
+	o.Config = o.Config.withDefaults()
 	s := &Service{
-		pool: pool, cfg: cfg, now: time.Now, log: slog.New(slog.DiscardHandler), known: Sets(),
-		runner: &runner{userAgent: "tocsin"},
-	}
-	for _, o := range opts {
-		o(s)
-	}
-	if s.runner.network == nil {
-		s.runner.network = http.DefaultTransport.(*http.Transport).Clone()
+		pool: o.Pool, queue: o.Queue, intake: o.Intake, waker: o.Waker, log: o.Logger, now: o.Clock, cfg: o.Config, known: o.Known,
+		metrics: newMetrics(o.Registerer),
+		runner: &runner{
+			settings: o.Settings, limits: o.Limits, gate: make(chan struct{}, o.Concurrency), fetches: o.Fetches,
+			acceptEmpty: o.AcceptEmpty, maxDrop: o.MaxDrop, network: o.Transport, userAgent: cmp.Or(o.UserAgent, "tocsin"), log: o.Logger,
+		},
 	}
 	var err error
-	if s.sets, err = choose(s.known, cfg.Sets); err != nil {
+	if s.sets, err = choose(s.known, o.Sets); err != nil {
 		return nil, fmt.Errorf("updaters.sets: %w", err)
 	}
-	if s.runner.filter, err = regexp.Compile(cfg.Filter); err != nil {
+	if s.runner.filter, err = regexp.Compile(o.Filter); err != nil {
 		return nil, fmt.Errorf("updaters.filter: %w", err)
 	}
-	if s.schedules, err = parseSchedules(cfg.Schedules, s.sets, s.known); err != nil {
+	if s.schedules, err = parseSchedules(o.Schedules, s.sets, s.known); err != nil {
 		return nil, err
 	}
-	if err := cfg.Settings.validate(context.Background(), s.known); err != nil {
+	if err := o.Settings.validate(context.Background(), s.known); err != nil {
 		return nil, err
 	}
-	s.runner.settings = cfg.Settings
-	s.runner.limits = cfg.Limits.withDefaults()
-	s.runner.gate = make(chan struct{}, max(cfg.Concurrency, 1))
-	s.runner.fetches = orDefault(cfg.Fetches, 4)
-	s.runner.acceptEmpty = cfg.AcceptEmpty
-	s.runner.maxDrop = cmp.Or(cfg.MaxDrop, DefaultMaxDrop)
-	s.runner.log = s.log
-	s.metrics = newMetrics(s.registerer)
-	if deps != nil {
-		s.queue, s.intake, s.waker = deps.Queue, deps.Intake, deps.Waker
-		s.record = &record{pool: pool, announcer: deps.Announcer, staleAfter: cmp.Or(cfg.StaleAfter, 72*time.Hour)}
-		s.database = &database{pool: pool, lock: s.lock}
+	if o.Pool != nil {
+		s.record = &record{pool: o.Pool, announcer: o.Announcer, staleAfter: o.StaleAfter}
+		s.database = &database{pool: o.Pool, lock: o.UpdateLock}
 	}
 	return s, nil
-}
-
-func orDefault(n, fallback int) int {
-	if n <= 0 {
-		return fallback
-	}
-	return n
 }
 
 // spec returns the set's schedule as it was written.
@@ -213,7 +211,7 @@ func (s *Service) Run(ctx context.Context) error {
 		s.schedule,
 		func(ctx context.Context) error { return s.intake.Consume(ctx, bus.SubjectUpdates, 1, s.request) },
 		func(ctx context.Context) error {
-			return s.queue.Run(ctx, Kind, orDefault(s.cfg.SetConcurrency, 4), s.work)
+			return s.queue.Run(ctx, Kind, s.cfg.SetConcurrency, s.work)
 		},
 	}
 	done := make(chan error, len(parts))

@@ -40,9 +40,10 @@ func install(t *testing.T, replicas int, cfg Config) *installation {
 	in.bench = &bench{t: t}
 	for i := range replicas {
 		b := in.nats.Connect()
-		s, err := New(pool, &Dependencies{
+		s, err := New(Options{
+			Config: cfg, Pool: pool, UpdateLock: 4242, Logger: log,
 			Queue: jobs.New(pool, b, jobs.Options{Logger: log, SweepEvery: 100 * time.Millisecond}), Intake: b, Waker: in.bench, Announcer: in.bench,
-		}, cfg, WithUpdateLock(4242), WithLogger(log))
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

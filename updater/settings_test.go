@@ -37,7 +37,7 @@ func TestSettings(t *testing.T) {
 		if err := yaml.Unmarshal([]byte(tt.yaml), &settings); err != nil {
 			t.Fatal(err)
 		}
-		_, err := New(nil, nil, Config{Settings: settings})
+		_, err := New(Options{Config: Config{Settings: settings}})
 		if tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
 			t.Errorf("%s: error %v, want one with %q", tt.yaml, err, tt.err)
 		}
@@ -46,20 +46,20 @@ func TestSettings(t *testing.T) {
 
 func TestSetsChosen(t *testing.T) {
 	t.Parallel()
-	s, err := New(nil, nil, Config{})
+	s, err := New(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(setNames(s.sets), " "); got != "alpine aws cvss debian epss kev oracle osv photon rhel-vex suse ubuntu" {
 		t.Errorf("without configuration the sets are %s", got)
 	}
-	if s, err = New(nil, nil, Config{Sets: []string{"osv", "clair.kev"}}); err != nil {
+	if s, err = New(Options{Config: Config{Sets: []string{"osv", "clair.kev"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := strings.Join(setNames(s.sets), " "); got != "kev osv" {
 		t.Errorf("chosen are %s, want kev osv", got)
 	}
-	if _, err = New(nil, nil, Config{Sets: []string{"osv", "rhel"}}); err == nil || !strings.Contains(err.Error(), `updaters.sets: no such updater set: "rhel" (there are alpine,`) {
+	if _, err = New(Options{Config: Config{Sets: []string{"osv", "rhel"}}}); err == nil || !strings.Contains(err.Error(), `updaters.sets: no such updater set: "rhel" (there are alpine,`) {
 		t.Errorf("an unknown set gives %v", err)
 	}
 	for updater, set := range map[string]string{

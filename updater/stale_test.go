@@ -28,7 +28,7 @@ func TestStaleAnnounced(t *testing.T) {
 	}
 	stale("it runs", 0)
 	down := func() {
-		m.hook("/Go/all.zip", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", 503) })
+		m.hook("/Go/all.zip", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusServiceUnavailable) })
 	}
 	down()
 	b.run("osv")

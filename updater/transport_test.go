@@ -64,7 +64,7 @@ func TestUnpackedBounded(t *testing.T) {
 				}
 				srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(tt.data) }))
 				t.Cleanup(srv.Close)
-				client := http.Client{Transport: newTransport(http.DefaultTransport, Limits{Unpacked: limit}.withDefaults(), "test")}
+				client := http.Client{Transport: newTransport(http.DefaultTransport, Limits{Unpacked: limit}.withDefaults(Defaults().Limits), "test")}
 				res, err := client.Get(srv.URL)
 				if err != nil {
 					t.Fatal(err)
@@ -93,7 +93,7 @@ func (p *pieces) Read(b []byte) (int, error) { return p.Reader.Read(b[:min(len(b
 // is not, announced or not; a slow server is waited for as long as it sends.
 func TestResponseBounded(t *testing.T) {
 	t.Parallel()
-	limits := Limits{Response: 1 << 16, Stall: 500 * time.Millisecond}.withDefaults()
+	limits := Limits{Response: 1 << 16, Stall: 500 * time.Millisecond}.withDefaults(Defaults().Limits)
 	for _, chunked := range []bool{false, true} {
 		for _, extra := range []int{-1, 0, 1} {
 			size := int(limits.Response) + extra

@@ -96,13 +96,6 @@ func (l *Layer) count(c *process, gone *errGone) {
 	}
 }
 
-// Lost is how many children the layer has cost.
-func (l *Layer) Lost() int {
-	l.pool.mu.Lock()
-	defer l.pool.mu.Unlock()
-	return l.lost
-}
-
 // Close takes the layer back from the child that has it. No scan of it may be
 // under way.
 func (l *Layer) Close() {

@@ -279,8 +279,8 @@ func (a *App) bus(ctx context.Context, life *lifecycle) (*bus.Bus, error) {
 			MaxStore: int64(n.MaxStore), Logger: a.log,
 		})
 		life.start("nats", server.Run)
-		at, err := server.URL(ctx)
-		if err != nil {
+		var at string
+		if at, err = server.URL(ctx); err != nil {
 			return nil, err
 		}
 		if a.addr.NATS, err = withLogin(at, user, password); err != nil {

@@ -12,7 +12,7 @@ import (
 // Check finds what is wrong with a valid configuration in the eyes of the
 // updaters: sets that there are none of, schedules, their settings.
 func Check(c config.Config) error {
-	_, err := updater.New(nil, nil, UpdaterConfig(c))
+	_, err := updater.New(updater.Options{Config: UpdaterConfig(c)})
 	return err
 }
 
@@ -38,6 +38,6 @@ func (a *App) ExportUpdaters(ctx context.Context, sets []string, name string, w 
 	if err != nil {
 		return err
 	}
-	err = updater.Export(ctx, archive, c, updater.WithLogger(a.log), updater.WithUserAgent(a.userAgent()))
+	err = updater.Export(ctx, archive, updater.Options{Config: c, Logger: a.log, UserAgent: a.userAgent()})
 	return errors.Join(err, archive.Close())
 }

@@ -23,7 +23,7 @@ func TestDefaultsAreThePackages(t *testing.T) {
 		"jobs: kept done": {c.Jobs.KeepDone.Std(), jobs.DefaultKeepDone},
 		"jobs: failed":    {c.Jobs.KeepFailed.Std(), jobs.DefaultKeepFailed},
 		"indexer":         {indexerLimits(c.Indexer), indexer.DefaultLimits()},
-		"updaters":        {UpdaterConfig(c).Limits, updater.DefaultLimits()},
+		"updaters":        {UpdaterConfig(c), updater.Defaults()},
 		"matcher: EPSS":   {c.Matcher.EPSSThreshold, matcher.DefaultEPSSThreshold},
 		"matcher: kept":   {c.Matcher.Retention, matcher.DefaultRetention},
 		"delivery":        {deliveryConfig(c.Delivery).WithDefaults(), delivery.Config{}.WithDefaults()},

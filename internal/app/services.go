@@ -207,8 +207,10 @@ func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, st
 }
 
 func (a *App) newUpdater(pool *pgxpool.Pool, b *bus.Bus, queue *jobs.Store, announcer *notifier.Announcer) (*updater.Service, error) {
-	return updater.New(pool, &updater.Dependencies{Queue: queue, Intake: b, Waker: b, Announcer: announcer}, UpdaterConfig(a.config),
-		updater.WithLogger(a.log.With("role", "updater")), updater.WithUpdateLock(matcher.UpdateLockKey), updater.WithUserAgent(a.userAgent()), updater.WithRegisterer(a.registry))
+	return updater.New(updater.Options{
+		Config: UpdaterConfig(a.config), Pool: pool, Queue: queue, Intake: b, Waker: b, Announcer: announcer,
+		UpdateLock: matcher.UpdateLockKey, UserAgent: a.userAgent(), Logger: a.log.With("role", "updater"), Registerer: a.registry,
+	})
 }
 
 // UpdaterConfig is the updaters' part of a configuration.

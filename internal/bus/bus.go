@@ -164,6 +164,3 @@ func (b *Bus) Close() {
 	defer b.mu.Unlock()
 	b.next()
 }
-
-// Conn is the connection beneath, for what this package has no word for.
-func (b *Bus) Conn() *nats.Conn { return b.nc }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding"
 	"reflect"
 	"strings"
 )
@@ -34,74 +33,4 @@ func leaves(prefix string, v reflect.Value) (out []key) {
 // env is the name of the key's environment variable.
 func (k key) env() string {
 	return "TOCSIN_" + strings.ToUpper(strings.ReplaceAll(k.path, ".", "_"))
-}
-
-// A Key documents one key.
-type Key struct {
-	Path, Env, Type, Default, Doc string
-}
-
-// Keys documents every key, in the order of their declaration. The default of
-// data_dir depends on the user and is left out.
-func Keys() []Key {
-	c := Default()
-	c.DataDir = ""
-	var out []Key
-	for _, k := range c.keys() {
-		out = append(out, Key{Path: k.path, Env: k.env(), Type: typeName(k.value.Type()), Default: asText(k.value), Doc: k.doc})
-	}
-	return out
-}
-
-func typeName(t reflect.Type) string {
-	switch t {
-	case reflect.TypeFor[Duration]():
-		return "duration"
-	case reflect.TypeFor[Size]():
-		return "size"
-	case reflect.TypeFor[Secret]():
-		return "secret"
-	case reflect.TypeFor[URL]():
-		return "URL"
-	case reflect.TypeFor[Network]():
-		return "network"
-	}
-	switch t.Kind() {
-	case reflect.Slice:
-		return "list of " + typeName(t.Elem()) + "s"
-	case reflect.Map:
-		return "mapping"
-	case reflect.Bool:
-		return "boolean"
-	case reflect.Float64:
-		return "number"
-	case reflect.String:
-		return "string"
-	default:
-		return "integer"
-	}
-}
-
-// asText is a value as it would be written in the environment.
-func asText(v reflect.Value) string {
-	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
-		b, err := m.MarshalText()
-		if err != nil {
-			return err.Error()
-		}
-		return string(b)
-	}
-	switch v.Kind() {
-	case reflect.Slice:
-		var parts []string
-		for i := range v.Len() {
-			parts = append(parts, asText(v.Index(i)))
-		}
-		return strings.Join(parts, ",")
-	case reflect.Map:
-		if v.Len() == 0 {
-			return ""
-		}
-	}
-	return printed(v.Interface())
 }

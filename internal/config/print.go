@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"reflect"
-	"strings"
 
 	"github.com/goccy/go-yaml"
 
@@ -39,16 +38,3 @@ func (f Foreign) GoString() string { return f.String() }
 
 // LogValue is String.
 func (f Foreign) LogValue() slog.Value { return slog.StringValue(f.String()) }
-
-// printed is a scalar as YAML.
-func printed(v any) string {
-	b, err := yaml.Marshal(v)
-	if err != nil {
-		return err.Error()
-	}
-	s := strings.TrimSpace(string(b))
-	if s == `""` {
-		return ""
-	}
-	return s
-}

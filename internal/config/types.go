@@ -97,9 +97,6 @@ func (z Size) MarshalText() ([]byte, error) {
 // A Secret does not show itself when it is printed, logged or marshalled.
 type Secret struct{ value string }
 
-// NewSecret returns the secret s.
-func NewSecret(s string) Secret { return Secret{s} }
-
 // Reveal returns the secret itself.
 func (s Secret) Reveal() string { return s.value }
 

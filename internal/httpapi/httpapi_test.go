@@ -20,6 +20,7 @@ import (
 	"tocsin.dev/tocsin/internal/httpapi"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/internal/postgres/postgrestest"
+	"tocsin.dev/tocsin/internal/traceparent"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -31,6 +32,7 @@ type memory struct {
 	slow   time.Duration // how long Get and Create take
 	subs   map[string]schemas.Subscription
 	owner  string // the owner the last call was for
+	trace  string // of the last subscription created
 	rotate v1.RotateRequest
 	dry    schemas.Subscription
 	fail   error
@@ -64,6 +66,7 @@ func (m *memory) Get(ctx context.Context, owner, id string) (schemas.Subscriptio
 }
 
 func (m *memory) Create(ctx context.Context, owner string, s schemas.Subscription) (schemas.Subscription, bool, error) {
+	m.trace = traceparent.From(ctx)
 	if err := cmp.Or(m.fail, m.wait(ctx)); err != nil {
 		return s, false, err
 	}
@@ -168,6 +171,29 @@ func TestSlowAnswersAreNoSlowRequests(t *testing.T) {
 		if r := f.do(t, "team", "GET", "/api/v1/subscriptions/"+id, "", ""); r.status != 200 {
 			t.Errorf("a slow answer to a request without a body: %d %s", r.status, r.body)
 		}
+	}
+}
+
+// TestRequestsCarryTheirTrace: what a request causes belongs to the trace that its
+// header names.
+func TestRequestsCarryTheirTrace(t *testing.T) {
+	t.Parallel()
+	f := newServer(t)
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.URL+"/api/v1/subscriptions", strings.NewReader(`{"sink":"https://x.example"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+f.tokens["team"])
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(traceparent.Header, parent)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated || f.mem.trace != parent {
+		t.Errorf("%s, in the trace %q; want %q", resp.Status, f.mem.trace, parent)
 	}
 }
 

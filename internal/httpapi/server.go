@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/internal/traceparent"
 )
 
 // Limits of the server, in bytes and durations.
@@ -119,7 +120,7 @@ func New(o Options) *Handler {
 	s.mux.HandleFunc("GET /{$}", s.front)
 	s.mux.HandleFunc("GET /healthz", alive)
 	s.mux.HandleFunc("/", s.nowhere)
-	return &Handler{s.outer(http.NewCrossOriginProtection().Handler(s.mux)), s.mux.patterns}
+	return &Handler{traceparent.Middleware(s.outer(http.NewCrossOriginProtection().Handler(s.mux))), s.mux.patterns}
 }
 
 // Handler is the whole HTTP interface.

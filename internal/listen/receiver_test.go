@@ -304,7 +304,7 @@ func TestPrinter(t *testing.T) {
 	}
 	b.Reset()
 	p.Findings = 0
-	p.Style = terminal.Colourful()
+	p.Style = terminal.Style{Colour: true}
 	if err := p.Message(listen.Received{At: at, Repeat: true, Events: []event.Event{changed(t)}}); err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,8 @@ func TestNameThatChanges(t *testing.T) {
 	t.Cleanup(srv.Close)
 	u, _ := url.Parse(srv.URL)
 	ns := newNameServer(t, netip.MustParseAddr("93.184.216.34"), netip.MustParseAddr("127.0.0.1"))
-	g := New(testKey, nil, WithResolver(ns.resolver()))
+	g := New(testKey, nil)
+	g.resolver = ns.resolver()
 
 	target := "http://rebind.example:" + u.Port() + "/"
 	if _, err := g.CheckURL(target); err != nil {
@@ -82,7 +83,8 @@ func TestNameThatChanges(t *testing.T) {
 	}
 	// The same name is served where loopback is allowed, so it is the guard
 	// that refused, not the resolver.
-	open := New(testKey, loopback, WithResolver(ns.resolver()))
+	open := New(testKey, loopback)
+	open.resolver = ns.resolver()
 	if _, err := get(t, open.Client(Options{Timeout: 10 * time.Second}), target); err != nil {
 		t.Errorf("with loopback allowed: %v", err)
 	}

@@ -21,26 +21,17 @@ const DefaultConnectTimeout = 10 * time.Second
 type Guard struct {
 	key      string
 	allow    []netip.Prefix
-	resolver *net.Resolver
+	resolver *net.Resolver // nil is the system's
 	guardian *ssrf.Guardian
 }
-
-// Option adjusts a [Guard].
-type Option func(*Guard)
-
-// WithResolver makes the guard's dialers resolve names with r.
-func WithResolver(r *net.Resolver) Option { return func(g *Guard) { g.resolver = r } }
 
 // New returns a guard that refuses every address outside the public internet,
 // but for those in allow. The key is the configuration key that allow came
 // from, such as "delivery.allow_networks"; error messages point to it.
-func New(key string, allow []netip.Prefix, opts ...Option) *Guard {
+func New(key string, allow []netip.Prefix) *Guard {
 	g := &Guard{key: key}
 	for _, p := range allow {
 		g.allow = append(g.allow, plain(p))
-	}
-	for _, o := range opts {
-		o(g)
 	}
 	g.guardian = ssrf.New(
 		ssrf.WithAnyPort(),

@@ -184,9 +184,6 @@ func (k *Keyring) Open(s Sealed, context string) ([]byte, error) {
 	return out, nil
 }
 
-// Stale says whether s was sealed with another key than Seal uses now.
-func (k *Keyring) Stale(s Sealed) bool { return s.KeyID != k.primary }
-
 // Has says whether the key of this id is in the keyring.
 func (k *Keyring) Has(id string) bool { return k.keys[id] != nil }
 

@@ -37,8 +37,8 @@ func TestSealAndOpen(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
-	if !both.Stale(s) || old.Stale(s) {
-		t.Error("stale is the wrong way round")
+	if s.KeyID != old.Primary() || s.KeyID == both.Primary() {
+		t.Errorf("sealed with key %s, not with the first one", s.KeyID)
 	}
 	if _, err := fresh.Open(s, "row 1"); !errors.Is(err, ErrUnknownKey) {
 		t.Errorf("another key: %v", err)

@@ -11,14 +11,14 @@ import (
 
 // Style colours text, or leaves it alone.
 type Style struct {
-	colour bool
+	Colour bool
 }
 
 // StyleFor decides by the NO_COLOR convention (no-color.org) and by whether w
 // is a terminal.
 func StyleFor(w io.Writer) Style {
 	f, ok := w.(*os.File)
-	return Style{colour: ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isatty.IsTerminal(f.Fd())}
+	return Style{Colour: ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isatty.IsTerminal(f.Fd())}
 }
 
 // Interactive reports whether w is a terminal that a person watches.
@@ -27,11 +27,8 @@ func Interactive(w io.Writer) bool {
 	return ok && os.Getenv("TERM") != "dumb" && isatty.IsTerminal(f.Fd())
 }
 
-// Colourful returns a style that always colours; for tests.
-func Colourful() Style { return Style{colour: true} }
-
 func (s Style) paint(code, text string) string {
-	if !s.colour || text == "" {
+	if !s.Colour || text == "" {
 		return text
 	}
 	return "\x1b[" + code + "m" + text + "\x1b[0m"

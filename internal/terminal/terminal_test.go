@@ -29,7 +29,7 @@ func TestColourOnlyWhereWanted(t *testing.T) {
 	if got := (terminal.Style{}).Severity("Critical", "x"); got != "x" {
 		t.Errorf("plain style wrote %q", got)
 	}
-	if got := terminal.Colourful().Severity("Critical", "x"); !strings.Contains(got, "\x1b[") {
+	if got := (terminal.Style{Colour: true}).Severity("Critical", "x"); !strings.Contains(got, "\x1b[") {
 		t.Errorf("colourful style wrote %q", got)
 	}
 	if terminal.StyleFor(&bytes.Buffer{}) != (terminal.Style{}) {

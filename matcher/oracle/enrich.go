@@ -22,10 +22,6 @@ func newScores() scores {
 	return scores{kev: map[string]bool{}, epss: map[string]float64{}, cvss: map[string]float64{}}
 }
 
-func (s scores) clone() scores {
-	return scores{kev: maps.Clone(s.kev), epss: maps.Clone(s.epss), cvss: maps.Clone(s.cvss)}
-}
-
 // Enrich is a change of one enrichment: of each CVE the score, or what is below
 // 0 for none.
 type Enrich struct {

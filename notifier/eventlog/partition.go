@@ -34,8 +34,8 @@ func (l *Log) keepPartitions(ctx context.Context) {
 	}
 }
 
-// partitionNow is [Log.Partition] by the database's time, unless this process
-// disagrees with it: then nothing is dropped.
+// partitionNow is [Log.Partition] at the database's time, with the log's
+// retention. Where this process's clock disagrees with it, nothing is dropped.
 func (l *Log) partitionNow(ctx context.Context) error {
 	now, err := partition.Now(ctx, l.Pool, l.Now)
 	before := now.Add(-l.Retention)
@@ -46,17 +46,13 @@ func (l *Log) partitionNow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return l.partition(ctx, now, before)
+	return l.Partition(ctx, now, before)
 }
 
-// Partition makes the event log's partitions for the days ahead and drops
-// those that retention has passed. If another process is at it, it does
-// nothing.
-func (l *Log) Partition(ctx context.Context) error {
-	return l.partition(ctx, l.Now(), l.Now().Add(-l.Retention))
-}
-
-func (l *Log) partition(ctx context.Context, now, before time.Time) error {
+// Partition makes the event log's partitions of now's day and the next ones,
+// and drops those whose day ended before the time given; the zero time drops
+// none. If another process is at it, it does nothing.
+func (l *Log) Partition(ctx context.Context, now, before time.Time) error {
 	var done partition.Result
 	err := pgx.BeginFunc(ctx, l.Pool, func(tx pgx.Tx) (err error) {
 		if done, err = partitioned.Maintain(ctx, tx, now, before); err != nil || !done.Ran || done.Left > 0 || before.IsZero() {

@@ -51,21 +51,6 @@ func (l *Log) Between(ctx context.Context, db querier, changeID int64, after, un
 	return list, nil
 }
 
-const eventsFor = `
-SELECT ` + recordColumns + ` FROM tocsin.event
-WHERE id > @after AND id < @until AND (scope IS NULL OR scope = @scope) AND type = ANY(@types)
-ORDER BY id LIMIT @limit`
-
-// For reads the next events of some types, oldest first: those for everybody
-// and those made for scope. Data that is rendered is left out.
-func (l *Log) For(ctx context.Context, scope *Scope, types []string, after, until uuid.UUID, limit int) ([]*Record, error) {
-	list, err := collect(ctx, l.Pool, eventsFor, pgx.NamedArgs{"scope": scope, "types": types, "after": after, "until": until, "limit": limit})
-	if err != nil {
-		return nil, fmt.Errorf("eventlog: read events: %w", err)
-	}
-	return list, nil
-}
-
 const recentEvents = `
 SELECT ` + recordColumns + ` FROM tocsin.event
 WHERE ` + visibleTo + ` AND id < @before ORDER BY id DESC LIMIT @limit`

@@ -129,22 +129,6 @@ func (s *Set) Match(ctx context.Context, e *Event) bool {
 	return e.under(func(e *Event) bool { return match(ctx, s.attrs, e) && match(ctx, s.data, e) })
 }
 
-// Explain is Match that says why a filter could not be evaluated.
-func (s *Set) Explain(ctx context.Context, e *Event) (bool, error) {
-	all, fault := allOf(append(slices.Clone(s.attrs), s.data...)), error(nil)
-	ok := e.under(func(e *Event) bool {
-		ok, err := all.eval(ctx, e)
-		if fault == nil {
-			fault = err
-		}
-		return ok && err == nil
-	})
-	if ok {
-		return true, nil
-	}
-	return false, fault
-}
-
 func match(ctx context.Context, nodes []node, e *Event) bool {
 	for _, n := range nodes {
 		if ok, err := n.eval(ctx, e); !ok || err != nil {

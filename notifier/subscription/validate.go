@@ -1,11 +1,7 @@
 package subscription
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +16,6 @@ import (
 
 // Bounds on a subscription.
 const (
-	maxBody      = 256 << 10
 	maxName      = 200
 	maxKey       = 200
 	maxText      = 1024 // of a label, the source
@@ -34,34 +29,6 @@ const (
 	maxRate      = 100_000
 	maxBatchSize = 1000
 )
-
-// Decode reads a subscription object. What it does not know, and what else is
-// wrong, is [problem.Invalid].
-func Decode(body []byte) (schemas.Subscription, error) {
-	var s schemas.Subscription
-	if len(body) > maxBody {
-		return s, problem.Refuse(problem.Field{Message: fmt.Sprintf("the object has %d bytes, over the limit of %d", len(body), maxBody)})
-	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	err := d.Decode(&s)
-	if err == nil {
-		if _, end := d.Token(); end != io.EOF {
-			err = errors.New("there is more than one JSON value")
-		}
-	}
-	if err == nil {
-		return s, nil
-	}
-	f := problem.Field{Message: "is not a subscription object: " + strings.TrimPrefix(err.Error(), "json: ")}
-	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		f.Field = "/" + strings.ReplaceAll(t.Field, ".", "/")
-		f.Message = fmt.Sprintf("is a JSON %s, which it can't be", t.Value)
-	} else if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		f.Message = fmt.Sprintf("is not JSON: at byte %d: %s", syntax.Offset, syntax.Error())
-	}
-	return s, problem.Refuse(f)
-}
 
 // checker collects what is wrong.
 type checker struct {

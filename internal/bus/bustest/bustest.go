@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+
 	"tocsin.dev/tocsin/internal/bus"
 )
 
@@ -93,6 +95,18 @@ func (s *Server) URL() string {
 		s.t.Fatalf("bustest: %v", err)
 	}
 	return u
+}
+
+// Dial returns a plain NATS connection, as other programs have it, that ends
+// with the test.
+func (s *Server) Dial() *nats.Conn {
+	s.t.Helper()
+	c, err := nats.Connect(s.URL())
+	if err != nil {
+		s.t.Fatalf("bustest: %v", err)
+	}
+	s.t.Cleanup(c.Close)
+	return c
 }
 
 // Connect returns a connection that survives the server's restarts and ends

@@ -90,9 +90,6 @@ func archive(dir string) ([]byte, error) {
 // Advance puts the mirror into its second state, where it stays.
 func (m *Mirror) Advance() { m.current.Store(1) }
 
-// Advanced reports whether it is there.
-func (m *Mirror) Advanced() bool { return m.current.Load() == 1 }
-
 // ServeHTTP serves ecosystems.txt and Go/all.zip at the root.
 func (m *Mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := m.states[m.current.Load()]
