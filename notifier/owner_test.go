@@ -45,8 +45,8 @@ func TestOwnersDoNotHearOfOneAnother(t *testing.T) {
 // nor its host. In the log it is whole, for its owner and for who sees all.
 func TestOwnersEventsOnNATS(t *testing.T) {
 	t.Parallel()
-	b := bustest.New(t)
-	w := newWorld(t, func(o *options) { o.Publisher = b })
+	server := bustest.NewServer(t)
+	w := newWorld(t, func(o *options) { o.Publisher = server.Connect() })
 	s, _, err := w.subs.Create(t.Context(), "a", schemas.Subscription{Name: "canary", Sink: "https://canary.example/", Protocol: schemas.ProtocolHTTP})
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func TestOwnersEventsOnNATS(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
-	out := published(t, b)
+	out := published(t, server)
 	if len(out) != 1 {
 		t.Fatalf("%d messages, want 1", len(out))
 	}

@@ -69,7 +69,10 @@ func TestLostDataDirectory(t *testing.T) {
 	third := process()
 	key := make([]byte, secrets.KeySize)
 	_, _ = rand.Read(key)
-	third.config.Secrets.Keys = []config.Secret{config.NewSecret(base64.StdEncoding.EncodeToString(key))}
+	third.config.Secrets.Keys = make([]config.Secret, 1)
+	if err := third.config.Secrets.Keys[0].UnmarshalText([]byte(base64.StdEncoding.EncodeToString(key))); err != nil {
+		t.Fatal(err)
+	}
 	fresh, err := third.keyring(ctx, pool)
 	if err != nil {
 		t.Fatal(err)

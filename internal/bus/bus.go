@@ -164,3 +164,6 @@ func (b *Bus) Close() {
 	defer b.mu.Unlock()
 	b.next()
 }
+
+// Connected says whether there is a connection now.
+func (b *Bus) Connected() bool { return b.nc.IsConnected() }

@@ -269,7 +269,7 @@ func TestWake(t *testing.T) {
 	}
 	receive(t, woken)
 	srv.Restart()
-	for !b.Conn().IsConnected() {
+	for !b.Connected() {
 		if ctx.Err() != nil {
 			t.Fatal(ctx.Err())
 		}

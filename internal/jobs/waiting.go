@@ -22,7 +22,7 @@ func (s *Store) WaitingFor(ctx context.Context, j Job) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, waitingTimeout)
 	defer cancel()
-	if !s.bus.Conn().IsConnected() {
+	if !s.bus.Connected() {
 		return "NATS, to which the server has no connection"
 	}
 	listening, handling, waiting, err := s.bus.Listeners(ctx, bus.SubjectJobs+j.Kind)

@@ -165,7 +165,9 @@ func TestErrorsKeepInternalAddressesToThemselves(t *testing.T) {
 	closed.Close() // nobody listens there now
 	ns := newNameServer(t, netip.MustParseAddr("127.0.0.1"))
 	for name, allow := range map[string][]netip.Prefix{"refused": nil, "nobody there": loopback} {
-		_, err := New(testKey, allow, WithResolver(ns.resolver())).DialContext(t.Context(), "tcp", "db.corp.example:"+port)
+		g := New(testKey, allow)
+		g.resolver = ns.resolver()
+		_, err := g.DialContext(t.Context(), "tcp", "db.corp.example:"+port)
 		if err == nil || strings.Contains(err.Error(), "127.0.0.1") || !strings.Contains(err.Error(), "db.corp.example") {
 			t.Errorf("%s: %v; want an error that names the host and not its address", name, err)
 		}
@@ -173,7 +175,9 @@ func TestErrorsKeepInternalAddressesToThemselves(t *testing.T) {
 	away := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", closed.Addr().String())
 	}}
-	_, err = New(testKey, nil, WithResolver(away)).DialContext(t.Context(), "tcp", "db.corp.example:80")
+	g := New(testKey, nil)
+	g.resolver = away
+	_, err = g.DialContext(t.Context(), "tcp", "db.corp.example:80")
 	if err == nil || strings.Contains(err.Error(), closed.Addr().String()) {
 		t.Errorf("no answer: %v; want an error without the resolver's address %s", err, closed.Addr())
 	}
