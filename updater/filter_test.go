@@ -25,7 +25,7 @@ func TestFilterOfUpdaters(t *testing.T) {
 		t.Errorf("%d updaters ran, want the two of the filter", n)
 	}
 	cfg.Filter = "("
-	if _, err := New(b.pool, nil, cfg); err == nil || !strings.Contains(err.Error(), "updaters.filter") {
+	if _, err := New(Options{Config: cfg}); err == nil || !strings.Contains(err.Error(), "updaters.filter") {
 		t.Errorf("a filter that is none: %v", err)
 	}
 }
