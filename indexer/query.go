@@ -49,8 +49,9 @@ type Filter struct {
 const maxPage = 500
 
 const imageColumns = `
-SELECT m.id, m.digest, m.reference, n.names, n.labels, coalesce(n.labels ->> 'platform', ''), m.verified, m.id IN (SELECT manifest_id FROM tocsin.superseded), m.state, m.reason, m.packages, m.warnings, m.indexer_state, m.created_at, m.indexed_at
-FROM tocsin.manifest m JOIN tocsin.naming n ON n.id = m.naming_id`
+SELECT m.id, m.digest, m.reference, n.names, n.labels, coalesce(n.labels ->> 'platform', ''), m.verified, s.manifest_id IS NOT NULL, m.state, m.reason, m.packages, m.warnings, m.indexer_state, m.created_at, m.indexed_at
+FROM tocsin.manifest m JOIN tocsin.naming n ON n.id = m.naming_id
+LEFT JOIN tocsin.superseded s ON s.manifest_id = m.id`
 
 const listImages = imageColumns + `
 WHERE (CASE WHEN @state = '' THEN m.state NOT IN ('deleted', 'retired') ELSE m.state = @state END)

@@ -45,9 +45,10 @@ const (
 	lockBarrier       = `SELECT pg_advisory_xact_lock(@key)`
 
 	lockManifest = `
-SELECT m.state = 'indexed', m.indexer_state, m.id IN (SELECT manifest_id FROM tocsin.superseded), i.id, coalesce(i.occurrences, '{}')
+SELECT m.state = 'indexed', m.indexer_state, s.manifest_id IS NOT NULL, i.id, coalesce(i.occurrences, '{}')
 FROM tocsin.manifest m
 LEFT JOIN tocsin.inventory i ON i.manifest_id = m.id AND i.current
+LEFT JOIN tocsin.superseded s ON s.manifest_id = m.id
 WHERE m.id = @manifest AND m.state NOT IN ('deleted', 'retired')
 FOR UPDATE OF m`
 

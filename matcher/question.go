@@ -43,10 +43,11 @@ const (
 	// selectHolders lists the manifests that hold one of the findings'
 	// occurrences now.
 	selectHolders = `
-SELECT i.manifest_id, i.id, m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}'), m.id IN (SELECT manifest_id FROM tocsin.superseded)
+SELECT i.manifest_id, i.id, m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}'), s.manifest_id IS NOT NULL
 FROM tocsin.inventory i
 JOIN tocsin.manifest m ON m.id = i.manifest_id AND m.state <> 'deleted'
 LEFT JOIN tocsin.naming n ON n.id = m.naming_id
+LEFT JOIN tocsin.superseded s ON s.manifest_id = m.id
 WHERE i.current AND i.manifest_id > @after
   AND EXISTS (SELECT FROM unnest(i.occurrences) AS o (id) JOIN finding f ON f.occurrence = o.id)
 ORDER BY i.manifest_id

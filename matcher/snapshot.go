@@ -11,10 +11,11 @@ import (
 
 const selectCurrent = `
 SELECT m.id, i.id, coalesce(m.naming_id, 0), m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}'), coalesce(m.indexer_state, ''),
-  m.id IN (SELECT manifest_id FROM tocsin.superseded), i.occurrences
+  s.manifest_id IS NOT NULL, i.occurrences
 FROM tocsin.inventory i
 JOIN tocsin.manifest m ON m.id = i.manifest_id AND m.state <> 'deleted'
 LEFT JOIN tocsin.naming n ON n.id = m.naming_id
+LEFT JOIN tocsin.superseded s ON s.manifest_id = m.id
 WHERE i.current AND i.manifest_id > @after
 ORDER BY i.manifest_id
 LIMIT @limit`
