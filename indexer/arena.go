@@ -49,9 +49,10 @@ var _ indexer.FetchArena = (*arena)(nil)
 
 // spool is one unpacked layer on disk.
 type spool struct {
-	done  chan struct{} // closed when file, layer and err are set
+	done  chan struct{} // closed when file, layer, diff and err are set
 	file  *os.File
 	layer *sandbox.Layer
+	diff  string // digest of what it unpacks to
 	err   error
 	refs  int // under arena.mu
 
@@ -104,13 +105,13 @@ func (a *arena) acquire(ctx context.Context, l *claircore.Layer) (*spool, error)
 			s = &spool{done: make(chan struct{}), refs: 1}
 			a.spools[digest] = s
 			a.mu.Unlock()
-			file, err := a.fetch(ctx, l)
+			file, diff, err := a.fetch(ctx, l)
 			var layer *sandbox.Layer
 			if err == nil {
 				layer, err = a.pool.Layer(digest, file)
 			}
 			a.mu.Lock()
-			s.file, s.layer, s.err = file, layer, err
+			s.file, s.layer, s.diff, s.err = file, layer, diff, err
 			a.mu.Unlock()
 			if err != nil {
 				a.release(digest, s)
@@ -229,6 +230,7 @@ func (r *realizer) realize(ctx context.Context, l *claircore.Layer) error {
 	if err != nil {
 		return err
 	}
+	attemptFrom(ctx).unpacked(digest, s.diff)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.held = append(r.held, func() { r.arena.release(digest, s) })

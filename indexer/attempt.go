@@ -31,6 +31,7 @@ type attempt struct {
 	lost     error                         // why the lock was lost or not taken
 	degraded map[scannerOf]string          // what a scanner could not see, and why
 	layers   map[string]map[scannerOf]bool // by digest
+	diffs    map[string]string             // what fetched layers unpack to, by digest
 }
 
 // scannerOf identifies a scanner as claircore does.

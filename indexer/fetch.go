@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -63,8 +64,9 @@ var (
 	errStalled = errors.New("the transfer stalled")
 )
 
-// fetch transfers, verifies and unpacks a layer into a nameless file.
-func (a *arena) fetch(ctx context.Context, l *claircore.Layer) (_ *os.File, err error) {
+// fetch transfers, verifies and unpacks a layer into a nameless file. diff is
+// the digest of what it unpacks to.
+func (a *arena) fetch(ctx context.Context, l *claircore.Layer) (file *os.File, diff string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	slow := time.AfterFunc(a.limits.LayerTimeout, func() { cancel(errSlow) })
@@ -74,20 +76,21 @@ func (a *arena) fetch(ctx context.Context, l *claircore.Layer) (_ *os.File, err 
 
 	body, err := a.open(ctx, l)
 	if err != nil {
-		return nil, a.explain(ctx, l, err)
+		return nil, "", a.explain(ctx, l, err)
 	}
 	defer body.Close()
 	f, plain, err := a.nameless()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer f.Close()
 	in := &source{r: body, left: a.limits.MaxLayerBytes, progress: func() { stalled.Reset(a.limits.StallTimeout) }}
-	if err := a.unpack(in, f, l); err != nil {
+	if diff, err = a.unpack(in, f, l); err != nil {
 		plain.Close()
-		return nil, a.explain(ctx, l, err)
+		return nil, "", a.explain(ctx, l, err)
 	}
-	return a.normalize(plain, l)
+	file, err = a.normalize(plain, l)
+	return file, diff, err
 }
 
 // nameless makes a file of the spool directory that is gone when it is closed:
@@ -222,32 +225,34 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unpack copies a transfer to f, decompressed, and checks its digest.
-func (a *arena) unpack(in *source, f *os.File, l *claircore.Layer) error {
+// unpack copies a transfer to f, decompressed, and checks its digest. It returns
+// that of what it has written.
+func (a *arena) unpack(in *source, f *os.File, l *claircore.Layer) (diff string, err error) {
 	sum := l.Hash.Hash()
 	buffered := bufio.NewReaderSize(io.TeeReader(in, sum), 1<<16)
 	plain, err := decompressor(buffered)
 	if err != nil {
-		return a.damaged(in, l, err)
+		return "", a.damaged(in, l, err)
 	}
 	defer plain.Close()
-	n, err := io.Copy(f, io.LimitReader(plain, a.limits.MaxUnpackedBytes+1))
+	content := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, content), io.LimitReader(plain, a.limits.MaxUnpackedBytes+1))
 	switch _, local := errors.AsType[*os.PathError](err); {
 	case local && in.err == nil:
-		return err
+		return "", err
 	case err != nil:
-		return a.damaged(in, l, err)
+		return "", a.damaged(in, l, err)
 	case n > a.limits.MaxUnpackedBytes:
-		return permanent(l, fmt.Sprintf("it unpacks to more than the limit of %d bytes", a.limits.MaxUnpackedBytes))
+		return "", permanent(l, fmt.Sprintf("it unpacks to more than the limit of %d bytes", a.limits.MaxUnpackedBytes))
 	}
 	// The digest covers what follows the compressed stream, too.
 	if _, err := io.Copy(io.Discard, buffered); err != nil {
-		return a.damaged(in, l, err)
+		return "", a.damaged(in, l, err)
 	}
 	if got := sum.Sum(nil); !bytes.Equal(got, l.Hash.Checksum()) {
-		return permanent(l, fmt.Sprintf("its content has the digest %s:%s", l.Hash.Algorithm(), hex.EncodeToString(got)))
+		return "", permanent(l, fmt.Sprintf("its content has the digest %s:%s", l.Hash.Algorithm(), hex.EncodeToString(got)))
 	}
-	return nil
+	return "sha256:" + hex.EncodeToString(content.Sum(nil)), nil
 }
 
 // damaged explains an error of decompression: by the transfer's own if that

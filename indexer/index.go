@@ -86,7 +86,7 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 		return err
 	case m.State == StateIndexed && !m.Stale && !m.Degraded:
 		jobs.Result(ctx, digest)
-		return ix.store.finish(ctx, m.ID) // an attempt that ended early has not
+		return ix.done(ctx, m.ID) // an attempt that ended early has not
 	}
 	if m.Replaced {
 		if err := ix.unindex(ctx, digest); err != nil {
@@ -120,6 +120,9 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 	if noted := ix.store.noteUnread(ctx, a); noted != nil && ctx.Err() == nil {
 		return noted // the next attempt finds it out again
 	}
+	if noted := ix.store.noteContent(ctx, a); noted != nil && ctx.Err() == nil {
+		return noted
+	}
 	if err == nil && !report.Success {
 		err = errors.New(report.Err)
 	}
@@ -136,6 +139,9 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 	if err := ix.store.describe(ctx, m.ID, len(report.Packages), warnings, len(degraded) > 0); err != nil {
 		return err
 	}
+	if err := ix.store.identify(ctx, m.ID, m.Spec); err != nil {
+		return err
+	}
 	err = ix.opts.Recorder.Indexed(ctx, Indexed{
 		ID: m.ID, Digest: m.Digest, Names: m.Names, Labels: m.Labels, NamingID: m.NamingID,
 		IndexerState: ix.state, Reindexed: m.HasInventory, Warnings: warnings,
@@ -144,7 +150,15 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 		return err
 	}
 	jobs.Result(ctx, digest)
-	return ix.store.finish(ctx, m.ID)
+	return ix.done(ctx, m.ID)
+}
+
+// done does what is left once an inventory is recorded.
+func (ix *Indexer) done(ctx context.Context, id int32) error {
+	if err := ix.store.share(ctx, id); err != nil {
+		return err
+	}
+	return ix.store.finish(ctx, id)
 }
 
 // unindex makes claircore forget its index of layers that the digest has not.

@@ -32,6 +32,7 @@ type body struct {
 
 type wireManifest struct {
 	Hash   string      `json:"hash"`
+	Config string      `json:"config"`
 	Layers []wireLayer `json:"layers"`
 }
 
@@ -86,7 +87,7 @@ func parseBody(data []byte) (Request, error) {
 }
 
 func (w wireManifest) manifest() *Manifest {
-	m := &Manifest{Digest: w.Hash}
+	m := &Manifest{Digest: w.Hash, Config: w.Config}
 	for _, l := range w.Layers {
 		m.Layers = append(m.Layers, Layer{Digest: l.Hash, URI: l.URI, Headers: l.Headers})
 	}

@@ -16,6 +16,7 @@ type Image struct {
 	Digest    string
 	Reference string
 	Names     []string
+	Also      []string // digests of its other compressions
 	Labels    map[string]string
 	Platform  string // "os/arch[/variant]"; "" if nobody said
 	Verified  bool   // a registry answered with it
@@ -49,7 +50,7 @@ type Filter struct {
 const maxPage = 500
 
 const imageColumns = `
-SELECT m.id, m.digest, m.reference, n.names, n.labels, coalesce(n.labels ->> 'platform', ''), m.verified, s.manifest_id IS NOT NULL, m.state, m.reason, m.packages, m.warnings, m.indexer_state, m.created_at, m.indexed_at
+SELECT m.id, m.digest, m.reference, n.names, n.also, n.labels, coalesce(n.labels ->> 'platform', ''), m.verified, s.manifest_id IS NOT NULL, m.state, m.reason, m.packages, m.warnings, m.indexer_state, m.created_at, m.indexed_at
 FROM tocsin.manifest m JOIN tocsin.naming n ON n.id = m.naming_id
 LEFT JOIN tocsin.superseded s ON s.manifest_id = m.id`
 

@@ -34,7 +34,10 @@ type Manifest struct {
 	// Reference is the image reference whose registry has the layers; the
 	// indexer logs in to it whenever it fetches them. Optional.
 	Reference string
-	Layers    []Layer
+	// Config is the digest of the image's configuration. Optional: with it, one
+	// image in two compressions is told from two images with the same files.
+	Config string
+	Layers []Layer
 }
 
 // Layer is one layer of a [Manifest].
@@ -175,6 +178,11 @@ func (ix *Indexer) checkManifest(m *Manifest, p *problems) {
 		p.add("manifest.hash", "%s", err)
 	}
 	m.Digest = digest
+	if m.Config != "" {
+		if m.Config, err = canonicalDigest(m.Config); err != nil {
+			p.add("manifest.config", "%s", err)
+		}
+	}
 	switch n := len(m.Layers); {
 	case n == 0:
 		p.add("manifest.layers", "are missing")

@@ -59,10 +59,10 @@ type row struct {
 
 const (
 	claimManifest = `
-INSERT INTO tocsin.manifest (digest, reference, spec, sealed_key, sealed)
-VALUES (@digest, @reference, @spec, @sealed_key, @sealed)
-ON CONFLICT (digest) DO UPDATE SET digest = EXCLUDED.digest
-RETURNING id, state, spec, coalesce(naming_id, 0), indexer_state = @state AND NOT degraded, verified`
+INSERT INTO tocsin.manifest (digest, reference, config, spec, sealed_key, sealed)
+VALUES (@digest, @reference, @config, @spec, @sealed_key, @sealed)
+ON CONFLICT (digest) DO UPDATE SET config = CASE WHEN EXCLUDED.config <> '' AND (@verified OR manifest.config = '') THEN EXCLUDED.config ELSE manifest.config END
+RETURNING id, state, spec, coalesce(naming_id, 0), indexer_state = @state AND NOT degraded, verified, twinned`
 
 	refreshManifest = `
 UPDATE tocsin.manifest
@@ -81,10 +81,10 @@ UPDATE tocsin.manifest
 SET replaced = true, degraded = false, indexer_state = '', packages = 0, warnings = '{}'
 WHERE id = @id`
 
-	selectNaming = `SELECT names, labels FROM tocsin.naming WHERE id = @id`
+	selectNaming = `SELECT names, labels, also FROM tocsin.naming WHERE id = @id`
 
 	insertNaming = `
-WITH n AS (INSERT INTO tocsin.naming (manifest_id, names, labels) VALUES (@manifest, @names, @labels) RETURNING id)
+WITH n AS (INSERT INTO tocsin.naming (manifest_id, names, labels, also) VALUES (@manifest, @names, @labels, @also) RETURNING id)
 UPDATE tocsin.manifest SET naming_id = n.id, updated_at = now() FROM n WHERE tocsin.manifest.id = @manifest`
 )
 
@@ -92,6 +92,8 @@ UPDATE tocsin.manifest SET naming_id = n.id, updated_at = now() FROM n WHERE toc
 type known struct {
 	State   string // "" if it is new
 	Current bool   // indexed by the present scanner state, with all it takes
+	id      int32
+	twinned bool // there may be other compressions of the image
 }
 
 // claims is what a request says of a manifest.
@@ -109,7 +111,7 @@ type claims struct {
 func (s *store) record(ctx context.Context, m *Manifest, sp spec, sealed secrets.Sealed, c claims, state string) (before known, err error) {
 	verified := m.Reference != ""
 	args := pgx.NamedArgs{
-		"digest": m.Digest, "reference": m.Reference, "spec": sp, "sealed_key": sealed.KeyID, "sealed": sealed.Box, "state": state,
+		"digest": m.Digest, "reference": m.Reference, "config": m.Config, "spec": sp, "sealed_key": sealed.KeyID, "sealed": sealed.Box, "state": state,
 		"verified": verified,
 	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -117,13 +119,13 @@ func (s *store) record(ctx context.Context, m *Manifest, sp spec, sealed secrets
 		var old spec
 		var naming int64
 		var vouched bool
-		if err := tx.QueryRow(ctx, claimManifest, args).Scan(&id, &before.State, &old, &naming, &before.Current, &vouched); err != nil {
+		if err := tx.QueryRow(ctx, claimManifest, args).Scan(&id, &before.State, &old, &naming, &before.Current, &vouched, &before.twinned); err != nil {
 			return err
 		}
-		args["id"] = id
+		args["id"], before.id = id, id
 		if naming == 0 { // every recorded manifest has one
 			before = known{}
-			if err := s.name(ctx, tx, id, c.names, c.labels); err != nil {
+			if err := s.name(ctx, tx, id, c.names, c.labels, nil); err != nil {
 				return err
 			}
 			return s.means(ctx, tx, id, c)
@@ -166,9 +168,9 @@ func sameLayers(a, b spec) bool {
 // merge adds names and labels to those of a naming, as a new version if that
 // changes anything.
 func (s *store) merge(ctx context.Context, tx pgx.Tx, manifest int32, naming int64, names []string, labels map[string]string) error {
-	var oldNames []string
+	var oldNames, also []string
 	var oldLabels map[string]string
-	if err := tx.QueryRow(ctx, selectNaming, pgx.NamedArgs{"id": naming}).Scan(&oldNames, &oldLabels); err != nil {
+	if err := tx.QueryRow(ctx, selectNaming, pgx.NamedArgs{"id": naming}).Scan(&oldNames, &oldLabels, &also); err != nil {
 		return err
 	}
 	merged := slices.Clone(oldNames)
@@ -191,17 +193,20 @@ func (s *store) merge(ctx context.Context, tx pgx.Tx, manifest int32, naming int
 	if slices.Equal(merged, oldNames) && maps.Equal(all, oldLabels) {
 		return nil
 	}
-	return s.name(ctx, tx, manifest, merged, all)
+	return s.name(ctx, tx, manifest, merged, all, also)
 }
 
-func (s *store) name(ctx context.Context, tx pgx.Tx, manifest int32, names []string, labels map[string]string) error {
+func (s *store) name(ctx context.Context, tx pgx.Tx, manifest int32, names []string, labels map[string]string, also []string) error {
+	if also == nil {
+		also = []string{}
+	}
 	if names == nil {
 		names = []string{}
 	}
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	_, err := tx.Exec(ctx, insertNaming, pgx.NamedArgs{"manifest": manifest, "names": names, "labels": labels})
+	_, err := tx.Exec(ctx, insertNaming, pgx.NamedArgs{"manifest": manifest, "names": names, "labels": labels, "also": also})
 	return err
 }
 

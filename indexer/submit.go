@@ -92,7 +92,7 @@ func (ix *Indexer) resolve(ctx context.Context, i imageToSettle) ([]Submitted, e
 	}
 	out := make([]Submitted, 0, len(images))
 	for _, img := range images {
-		m := &Manifest{Digest: img.Digest, Reference: img.Reference}
+		m := &Manifest{Digest: img.Digest, Reference: img.Reference, Config: img.Config}
 		for _, l := range img.Layers {
 			m.Layers = append(m.Layers, Layer{Digest: l.Digest, URI: l.URI})
 		}
@@ -144,6 +144,11 @@ func (ix *Indexer) submitManifest(ctx context.Context, m *Manifest, c claims) (S
 	before, err := ix.store.record(ctx, m, sp, sealed, c, ix.state)
 	if err != nil {
 		return Submitted{}, err
+	}
+	if before.twinned {
+		if err := ix.store.share(ctx, before.id); err != nil {
+			return Submitted{}, err
+		}
 	}
 	out := Submitted{Digest: m.Digest, Known: before.State != "" && before.State != StateDeleted}
 	if before.Current {

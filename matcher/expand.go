@@ -48,6 +48,12 @@ JOIN tocsin.manifest m ON m.id = x.manifest_id AND m.state <> 'deleted'
 LEFT JOIN tocsin.superseded s ON s.manifest_id = m.id
 WHERE x.flags <> 0`
 
+	// dropToldWith leaves one manifest of those that are one image in several
+	// compressions.
+	dropToldWith = `
+DELETE FROM affected_manifest a USING tocsin.told_with t, affected_manifest b
+WHERE t.manifest_id = a.manifest_id AND b.manifest_id = t.twin_id`
+
 	// byIndex asks the index over inventories who has each occurrence: its cost
 	// is that of the (occurrence, manifest) pairs it finds.
 	byIndex = sums + `
@@ -122,7 +128,11 @@ func (w *work) expand(ctx context.Context, change int64) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("affected manifests: %w", err)
 	}
-	return manifests, nil
+	dropped, err := w.exec(ctx, dropToldWith, nil)
+	if err != nil {
+		return 0, fmt.Errorf("compressions of one image: %w", err)
+	}
+	return manifests - dropped, nil
 }
 
 // extent is what affected_occurrence holds: of which ids, which columns have

@@ -27,7 +27,8 @@ type Manifest struct {
 	// Force announces the manifest even if nothing about it is new.
 	Force bool
 
-	superseded bool // no name stands for it any more
+	superseded bool     // no name stands for it any more
+	also       []string // digests of other compressions of the same image
 }
 
 // MaxPackages is how many different packages a manifest may hold.
@@ -43,6 +44,22 @@ var ErrUnknownManifest = problem.New(problem.NotFound, "unknown manifest")
 const (
 	lockBarrierShared = `SELECT pg_advisory_xact_lock_shared(@key)`
 	lockBarrier       = `SELECT pg_advisory_xact_lock(@key)`
+
+	// lockImage makes those who record compressions of one image wait for each
+	// other, so that the second sees that the first has been told.
+	lockImage = `
+SELECT pg_advisory_xact_lock(hashtextextended(image, 4)) FROM tocsin.manifest WHERE id = @manifest AND twinned`
+
+	// selectTwins lists the other compressions of an image that hold the same,
+	// and says whether one of them, with all the names of this one, has been
+	// told of as the same scanners have indexed it.
+	selectTwins = `
+SELECT coalesce(array_agg(o.digest ORDER BY o.digest), '{}'), coalesce(bool_or(n.names @> @names::text[] AND o.indexer_state = @state), false)
+FROM tocsin.twin t
+JOIN tocsin.manifest o ON o.id = t.twin_id
+JOIN tocsin.naming n ON n.id = o.naming_id
+JOIN tocsin.inventory i ON i.manifest_id = o.id AND i.current AND i.occurrences = @occurrences::integer[]
+WHERE t.manifest_id = @manifest`
 
 	lockManifest = `
 SELECT m.state = 'indexed', m.indexer_state, s.manifest_id IS NOT NULL, i.id, coalesce(i.occurrences, '{}')
@@ -70,7 +87,8 @@ WHERE id = @manifest`
 // that the updates announced so far amount to, in one transaction: an update
 // that is being worked through at the same time is either in those findings or
 // comes as a change later. Repeating it with the same report and indexer state
-// does nothing. Errors: [ErrUnknownManifest], [ErrTooManyPackages].
+// does nothing. Of an image that has been told of in another compression, under
+// the same names, it announces nothing. Errors: [ErrUnknownManifest], [ErrTooManyPackages].
 func (e *Engine) Indexed(ctx context.Context, m Manifest, report *claircore.IndexReport) error {
 	if err := e.indexed(ctx, m, report); err != nil {
 		return fmt.Errorf("record inventory of %s: %w", m.Digest, err)
@@ -116,6 +134,9 @@ func (e *Engine) recordInventory(ctx context.Context, m Manifest, r inventoried)
 		if err := e.checkMatchers(ctx, tx); err != nil {
 			return err
 		}
+		if _, err := tx.Exec(ctx, lockImage, pgx.NamedArgs{"manifest": m.ID}); err != nil {
+			return err
+		}
 		var done bool
 		var state string
 		var inventory *int64
@@ -146,6 +167,14 @@ func (e *Engine) recordInventory(ctx context.Context, m Manifest, r inventoried)
 		if r.silent {
 			return nil
 		}
+		var told bool
+		args := pgx.NamedArgs{"manifest": m.ID, "names": m.Names, "state": m.IndexerState, "occurrences": ids}
+		if err := tx.QueryRow(ctx, selectTwins, args).Scan(&m.also, &told); err != nil {
+			return fmt.Errorf("compressions of one image: %w", err)
+		}
+		if told && !m.Force && len(m.Warnings) == 0 {
+			return nil
+		}
 		return e.announceIndexed(ctx, tx, m, *inventory, r, ids)
 	})
 }
@@ -167,7 +196,7 @@ func (e *Engine) announceIndexed(ctx context.Context, tx pgx.Tx, m Manifest, inv
 	ev := schemas.IndexedEvent{
 		ManifestID: m.ID, InventoryID: inventory, NamingID: m.NamingID,
 		Data: schemas.ManifestIndexed{
-			Manifest: schemas.Manifest{Digest: m.Digest, Names: m.Names, Labels: m.Labels, Superseded: m.superseded},
+			Manifest: schemas.Manifest{Digest: m.Digest, Names: m.Names, Labels: m.Labels, Also: m.also, Superseded: m.superseded},
 			Packages: r.packages, Vulnerabilities: p.bySeverity, Coverage: &r.coverage,
 			IndexerState: m.IndexerState, Reindexed: m.Reindexed, Warnings: slices.Concat(m.Warnings, p.warning()),
 		},

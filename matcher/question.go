@@ -43,7 +43,7 @@ const (
 	// selectHolders lists the manifests that hold one of the findings'
 	// occurrences now.
 	selectHolders = `
-SELECT i.manifest_id, i.id, m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}'), s.manifest_id IS NOT NULL
+SELECT i.manifest_id, i.id, m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}'), s.manifest_id IS NOT NULL, coalesce(n.also, '{}')
 FROM tocsin.inventory i
 JOIN tocsin.manifest m ON m.id = i.manifest_id AND m.state <> 'deleted'
 LEFT JOIN tocsin.naming n ON n.id = m.naming_id
@@ -86,7 +86,7 @@ func (w *work) holders(ctx context.Context, after int32, limit int) ([]held, *di
 	for rows.Next() {
 		var h held
 		var inventory int64
-		if err := rows.Scan(&h.id, &inventory, &h.manifest.Digest, &h.manifest.Names, &h.manifest.Labels, &h.manifest.Superseded); err != nil {
+		if err := rows.Scan(&h.id, &inventory, &h.manifest.Digest, &h.manifest.Names, &h.manifest.Labels, &h.manifest.Superseded, &h.manifest.Also); err != nil {
 			rows.Close()
 			return nil, nil, err
 		}

@@ -21,7 +21,7 @@ const renderChunk = 16
 
 const (
 	selectHeads = `
-SELECT k.n, c.updater, c.ref, c.previous, c.date, c.first_load, m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}')
+SELECT k.n, c.updater, c.ref, c.previous, c.date, c.first_load, m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}'), coalesce(n.also, '{}')
 FROM unnest(@changes::bigint[], @manifests::integer[], @namings::bigint[]) WITH ORDINALITY AS k (change_id, manifest_id, naming_id, n)
 JOIN tocsin.change c ON c.id = k.change_id
 JOIN tocsin.manifest m ON m.id = k.manifest_id
@@ -118,7 +118,7 @@ func (e *Engine) heads(ctx context.Context, keys []schemas.ChangeKey) ([]schemas
 		var previous *uuid.UUID
 		var v schemas.VulnerabilitiesChanged
 		if err := rows.Scan(&n, &v.Update.Updater, &ref, &previous, &v.Update.Date, &v.Update.FirstLoad,
-			&v.Manifest.Digest, &v.Manifest.Names, &v.Manifest.Labels); err != nil {
+			&v.Manifest.Digest, &v.Manifest.Names, &v.Manifest.Labels, &v.Manifest.Also); err != nil {
 			rows.Close()
 			return nil, err
 		}

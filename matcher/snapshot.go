@@ -11,12 +11,12 @@ import (
 
 const selectCurrent = `
 SELECT m.id, i.id, coalesce(m.naming_id, 0), m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}'), coalesce(m.indexer_state, ''),
-  s.manifest_id IS NOT NULL, i.occurrences
+  s.manifest_id IS NOT NULL, coalesce(n.also, '{}'), i.occurrences
 FROM tocsin.inventory i
 JOIN tocsin.manifest m ON m.id = i.manifest_id AND m.state <> 'deleted'
 LEFT JOIN tocsin.naming n ON n.id = m.naming_id
 LEFT JOIN tocsin.superseded s ON s.manifest_id = m.id
-WHERE i.current AND i.manifest_id > @after
+WHERE i.current AND i.manifest_id > @after AND NOT EXISTS (SELECT FROM tocsin.told_with t WHERE t.manifest_id = m.id)
 ORDER BY i.manifest_id
 LIMIT @limit`
 
@@ -40,7 +40,7 @@ func (e *Engine) Snapshot(ctx context.Context, after int32, limit int) ([]schema
 			var ev schemas.IndexedEvent
 			var occurrences []int32
 			m := &ev.Data.Manifest
-			_, err = pgx.ForEachRow(rows, []any{&ev.ManifestID, &ev.InventoryID, &ev.NamingID, &m.Digest, &m.Names, &m.Labels, &ev.Data.IndexerState, &m.Superseded, &occurrences}, func() error {
+			_, err = pgx.ForEachRow(rows, []any{&ev.ManifestID, &ev.InventoryID, &ev.NamingID, &m.Digest, &m.Names, &m.Labels, &ev.Data.IndexerState, &m.Superseded, &m.Also, &occurrences}, func() error {
 				out, held = append(out, ev), append(held, occurrences)
 				*m, occurrences = schemas.Manifest{}, nil
 				return nil

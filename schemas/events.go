@@ -31,6 +31,9 @@ type Manifest struct {
 	Digest string            `json:"digest"`
 	Names  []string          `json:"names"`
 	Labels map[string]string `json:"labels"`
+	// Also are the digests of other compressions of the same image, of which
+	// there are no events of their own.
+	Also []string `json:"also,omitempty"`
 	// Superseded says that names stood for the manifest and that none does any
 	// more.
 	Superseded bool `json:"superseded,omitempty"`

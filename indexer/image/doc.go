@@ -51,6 +51,9 @@ type Image struct {
 	// Digest is that of the manifest; of a docker archive, which has no
 	// manifest, it is the image id.
 	Digest string
+	// Config is the digest of the image's configuration: that of one image is the
+	// same however its layers are compressed.
+	Config string
 	// Reference is the full name in its registry; empty for local images.
 	Reference string
 	// Platform is "os/arch[/variant]", or empty if the image doesn't say.

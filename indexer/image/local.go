@@ -133,7 +133,7 @@ func fromLayout(idx v1.ImageIndex, dir, tag string, filter platforms, blob func(
 		if err != nil {
 			return nil, err
 		}
-		img := Image{Digest: p.desc.Digest.String(), Platform: platformName(p.platform), Layers: ls}
+		img := Image{Digest: p.desc.Digest.String(), Config: configDigest(p.img), Platform: platformName(p.platform), Layers: ls}
 		if n := layoutName(dir, tag, p.desc); n != "" {
 			img.Names = []string{n}
 		}
@@ -204,7 +204,7 @@ func openArchive(spec string, filter platforms) ([]Image, error) {
 	if !filter.accept(platform) {
 		return nil, nil
 	}
-	out := Image{Digest: id.String(), Platform: platformName(platform), Names: archiveNames(manifest, tag)}
+	out := Image{Digest: id.String(), Config: id.String(), Platform: platformName(platform), Names: archiveNames(manifest, tag)}
 	if n := len(cfg.RootFS.DiffIDs); n == 0 || n > maxLayers {
 		return nil, fmt.Errorf("it has %d layers; it must have from 1 to %d", n, maxLayers)
 	}

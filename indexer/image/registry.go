@@ -117,6 +117,7 @@ func images(found []picked, ref string, parsed name.Reference) ([]Image, error) 
 		}
 		out = append(out, Image{
 			Digest:    p.desc.Digest.String(),
+			Config:    configDigest(p.img),
 			Reference: parsed.Name(),
 			Platform:  platformName(p.platform),
 			Names:     []string{ref},

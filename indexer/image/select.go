@@ -230,6 +230,16 @@ func layers(img v1.Image, of func(v1.Descriptor) Layer) ([]Layer, error) {
 	return out, nil
 }
 
+// configDigest is the digest of an image's configuration; "" if its manifest has
+// none.
+func configDigest(img v1.Image) string {
+	m, err := img.Manifest()
+	if err != nil || m.Config.Digest.Hex == "" {
+		return ""
+	}
+	return m.Config.Digest.String()
+}
+
 func isFileSystem(m types.MediaType) bool {
 	m = bareType(m)
 	return m.IsLayer() || m == "application/vnd.docker.image.rootfs.diff.tar.zstd"

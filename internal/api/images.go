@@ -24,7 +24,7 @@ type images struct {
 func (s images) Submit(ctx context.Context, r v1.ImageRequest) ([]v1.Submitted, error) {
 	req := indexer.Request{Image: r.Image, Platforms: r.Platforms, Names: r.Names, Labels: r.Labels}
 	if r.Manifest != nil {
-		m := &indexer.Manifest{Digest: r.Manifest.Hash}
+		m := &indexer.Manifest{Digest: r.Manifest.Hash, Config: r.Manifest.Config}
 		for _, l := range r.Manifest.Layers {
 			m.Layers = append(m.Layers, indexer.Layer{Digest: l.Hash, URI: l.URI, Headers: l.Headers})
 		}
@@ -161,7 +161,7 @@ func (s images) ofNothing(ctx context.Context, digest string) (schemas.Coverage,
 
 func toImage(m indexer.Image) v1.Image {
 	return v1.Image{
-		Digest: m.Digest, Names: m.Names, Labels: m.Labels, Platform: m.Platform, Verified: m.Verified, Superseded: m.Superseded, State: m.State, Reason: m.Reason,
+		Digest: m.Digest, Names: m.Names, Also: m.Also, Labels: m.Labels, Platform: m.Platform, Verified: m.Verified, Superseded: m.Superseded, State: m.State, Reason: m.Reason,
 		Packages: m.Packages, CreatedAt: m.CreatedAt, IndexedAt: m.IndexedAt,
 	}
 }

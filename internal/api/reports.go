@@ -43,7 +43,7 @@ func (s reports) Report(ctx context.Context, ref string) (v1.Report, error) {
 		return v1.Report{}, err
 	}
 	out := v1.Report{
-		Manifest: schemas.Manifest{Digest: image.Digest, Names: image.Names, Labels: image.Labels, Superseded: image.Superseded},
+		Manifest: schemas.Manifest{Digest: image.Digest, Names: image.Names, Also: image.Also, Labels: image.Labels, Superseded: image.Superseded},
 		Packages: len(r.Packages), Vulnerabilities: r.Findings(), Warnings: slices.Clone(image.Warnings),
 		Coverage: r.Coverage.Degraded(image.Warnings),
 	}

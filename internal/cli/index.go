@@ -97,7 +97,7 @@ func (c *indexCmd) local(e *env, cl *client, ref string) ([]v1.Submitted, error)
 	}
 	var out []v1.Submitted
 	for _, img := range images {
-		m := &v1.ManifestSpec{Hash: img.Digest}
+		m := &v1.ManifestSpec{Hash: img.Digest, Config: img.Config}
 		for i, l := range img.Layers {
 			if !l.Local() {
 				m.Layers = append(m.Layers, v1.Layer{Hash: l.Digest, URI: l.URI})

@@ -17,6 +17,7 @@ type Layer struct {
 // ManifestSpec is claircore's manifest: a digest and its layers, base first.
 type ManifestSpec struct {
 	Hash   string  `json:"hash" doc:"Digest of the manifest" example:"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"`
+	Config string  `json:"config,omitempty" doc:"Digest of the image's configuration, if it is known: it tells one image in two compressions from two images with the same files"`
 	Layers []Layer `json:"layers" doc:"The layers, base first" minItems:"1" maxItems:"1000"`
 }
 
@@ -44,6 +45,7 @@ type Submitted struct {
 type Image struct {
 	Digest          string              `json:"digest" doc:"Digest of the manifest"`
 	Names           []string            `json:"names" doc:"Names people know the image by" nullable:"false"`
+	Also            []string            `json:"also,omitempty" doc:"Digests of other compressions of the same image. They share their names, and events are about one of them"`
 	Labels          map[string]string   `json:"labels" doc:"Labels kept with the image"`
 	Platform        string              `json:"platform,omitempty" doc:"What it runs on, as os/arch[/variant], if that is known"`
 	Verified        bool                `json:"verified" doc:"Whether a registry answered with it. Otherwise its layers are what somebody said they are"`
