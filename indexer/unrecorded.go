@@ -79,7 +79,7 @@ func (s *store) adopt(ctx context.Context, id int64, digest string, fresh bool, 
 			var made int32
 			err := tx.QueryRow(ctx, adoptManifest, pgx.NamedArgs{"id": id, "state": state}).Scan(&made)
 			if err == nil {
-				err = s.name(ctx, tx, made, nil, nil)
+				err = s.name(ctx, tx, made, nil, nil, nil)
 			}
 			if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 				return err
