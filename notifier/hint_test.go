@@ -49,6 +49,9 @@ func TestEventsArePassedOnWhenCommitted(t *testing.T) {
 			_, err := w.ManifestsChanged(ctx, tx, 1, osv)
 			return err
 		},
+		schemas.TypeManifestRetired: func(tx pgx.Tx) error {
+			return w.ManifestRetired(ctx, tx, schemas.RetiredEvent{ManifestID: 1, NamingID: 1, Data: schemas.ManifestRetired{Manifest: digest}})
+		},
 		schemas.TypeUpdateCompleted: func(tx pgx.Tx) error { return w.UpdateCompleted(ctx, tx, schemas.UpdateCompleted{Update: osv}) },
 		schemas.TypeUpdateFailed: func(tx pgx.Tx) error {
 			return w.UpdateFailed(ctx, tx, schemas.UpdateFailed{Set: "osv", Reason: "404"})
