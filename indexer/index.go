@@ -84,9 +84,9 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 		return nil
 	case err != nil:
 		return err
-	case m.State == StateIndexed && !m.Stale && !m.Degraded:
+	case m.State == StateIndexed && !m.Stale && !m.Degraded && !m.Replaced:
 		jobs.Result(ctx, digest)
-		return ix.done(ctx, m.ID) // an attempt that ended early has not
+		return ix.done(ctx, m) // an attempt that ended early has not
 	}
 	if m.Replaced {
 		if err := ix.unindex(ctx, digest); err != nil {
@@ -150,15 +150,15 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 		return err
 	}
 	jobs.Result(ctx, digest)
-	return ix.done(ctx, m.ID)
+	return ix.done(ctx, m)
 }
 
 // done does what is left once an inventory is recorded.
-func (ix *Indexer) done(ctx context.Context, id int32) error {
-	if err := ix.store.share(ctx, id); err != nil {
+func (ix *Indexer) done(ctx context.Context, m row) error {
+	if err := ix.store.share(ctx, m.ID); err != nil {
 		return err
 	}
-	return ix.store.finish(ctx, id)
+	return ix.store.finish(ctx, m.ID, m.Spec)
 }
 
 // unindex makes claircore forget its index of layers that the digest has not.

@@ -141,3 +141,39 @@ func TestClaims(t *testing.T) {
 		t.Errorf("Submit = %v", err)
 	}
 }
+
+// Layers that a registry shows while those that somebody claimed are being
+// indexed are indexed afterwards, though the job is the same.
+func TestReplacedWhileIndexed(t *testing.T) {
+	t.Parallel()
+	l := login{"robot", "s3cret"}
+	host, _ := privateRegistry(t, l)
+	ref := host + "/prod/app:1"
+	img := imageOf(t, "linux/amd64", alpineWith("busybox", "1"))
+	push(t, ref, img, l)
+	digest, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newPlace(t).newRig(t, func(o *Options) { o.Keychain = l })
+	r.during = func(Indexed) {
+		if _, err := r.Submit(t.Context(), Request{Image: ref}); err != nil {
+			t.Error(err)
+		}
+	}
+	r.run(t)
+	poison := one(t, "harmless")
+	poison.Names, poison.Manifest.Digest = nil, digest.String()
+	r.submit(t, poison)
+	eventually(t, "both are indexed", func() bool { return r.records(digest.String()) == 2 })
+	if got := r.packages(t, digest.String()); !slices.Equal(got, []string{"busybox 1"}) {
+		t.Errorf("packages %q", got)
+	}
+	eventually(t, "nothing is left to do", func() bool {
+		var left bool
+		if err := r.pool.QueryRow(t.Context(), `SELECT replaced FROM tocsin.manifest WHERE digest = $1`, digest.String()).Scan(&left); err != nil {
+			t.Fatal(err)
+		}
+		return !left
+	})
+}

@@ -44,7 +44,8 @@ type rig struct {
 
 	mu       sync.Mutex
 	recorded []Indexed
-	fail     error // what Indexed answers once
+	fail     error         // what Indexed answers once
+	during   func(Indexed) // called once, before Indexed does anything
 }
 
 // place is what replicas share.
@@ -144,9 +145,12 @@ func (r *rig) run(t *testing.T) *rig {
 // Indexed and Forget do to the rows what the matcher's engine does.
 func (r *rig) Indexed(ctx context.Context, m Indexed, report *claircore.IndexReport) error {
 	r.mu.Lock()
-	err := r.fail
-	r.fail = nil
+	err, during := r.fail, r.during
+	r.fail, r.during = nil, nil
 	r.mu.Unlock()
+	if during != nil {
+		during(m)
+	}
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ const (
 INSERT INTO tocsin.manifest (digest, reference, config, spec, sealed_key, sealed)
 VALUES (@digest, @reference, @config, @spec, @sealed_key, @sealed)
 ON CONFLICT (digest) DO UPDATE SET config = CASE WHEN EXCLUDED.config <> '' AND (@verified OR manifest.config = '') THEN EXCLUDED.config ELSE manifest.config END
-RETURNING id, state, spec, coalesce(naming_id, 0), indexer_state = @state AND NOT degraded, verified, twinned`
+RETURNING id, state, spec, coalesce(naming_id, 0), indexer_state = @state AND NOT degraded AND NOT replaced, verified, twinned`
 
 	refreshManifest = `
 UPDATE tocsin.manifest
@@ -242,8 +242,14 @@ WHERE id = @id AND state <> 'deleted'`
 
 	finishManifest = `
 UPDATE tocsin.manifest SET attempted_state = '', replaced = false, sealed_key = '', sealed = NULL
-WHERE id = @id AND state = 'indexed'`
+WHERE id = @id AND state = 'indexed' AND spec = @spec::jsonb`
+
+	otherSpec = `SELECT EXISTS (SELECT FROM tocsin.manifest WHERE id = @id AND state = 'indexed' AND spec <> @spec::jsonb)`
 )
+
+// errReplaced is the error of an attempt during which the manifest was published
+// with other layers, or other places of them: another attempt indexes those.
+var errReplaced = errors.New("the manifest was published anew while it was being indexed")
 
 // describe notes what a report says, before the inventory's transaction makes
 // the manifest indexed, so that nobody sees it indexed without.
@@ -258,9 +264,18 @@ func (s *store) describe(ctx context.Context, id int32, packages int, warnings [
 	return nil
 }
 
-// finish forgets what was needed to index the manifest.
-func (s *store) finish(ctx context.Context, id int32) error {
-	if _, err := s.pool.Exec(ctx, finishManifest, pgx.NamedArgs{"id": id}); err != nil {
+// finish forgets what was needed to index the manifest, if that is still what
+// the attempt knew of it; else the error is errReplaced.
+func (s *store) finish(ctx context.Context, id int32, sp spec) error {
+	args := pgx.NamedArgs{"id": id, "spec": sp}
+	tag, err := s.pool.Exec(ctx, finishManifest, args)
+	if err == nil && tag.RowsAffected() == 0 {
+		var other bool
+		if err = s.pool.QueryRow(ctx, otherSpec, args).Scan(&other); other {
+			return errReplaced
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("finish manifest: %w", err)
 	}
 	return nil
