@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -181,13 +182,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// hotParams suit statements that are prepared once, touch few rows by index
-// and run all the time.
-var hotParams = map[string]string{
-	"plan_cache_mode": "force_generic_plan",
-	"enable_seqscan":  "off",
-	"jit":             "off",
-}
+// hotSettings suit statements that are prepared once, touch few rows by index
+// and run all the time. They are said on every new connection, since poolers
+// refuse them among the parameters of one.
+const hotSettings = `SET plan_cache_mode TO force_generic_plan; SET enable_seqscan TO off; SET jit TO off`
 
 // patience bounds one exchange with the database, so that one which accepts
 // connections and never answers does not hold a goroutine for ever.
@@ -199,7 +197,18 @@ func (w *Worker) openHot(ctx context.Context) error {
 	cfg := w.db.Config()
 	cfg.MaxConns = w.o.Conns
 	cfg.MinConns = 0
-	maps.Copy(cfg.ConnConfig.RuntimeParams, hotParams)
+	if cfg.ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement { // else a pooler shares connections out by transaction
+		first := cfg.ConnConfig.AfterConnect
+		cfg.ConnConfig.AfterConnect = func(ctx context.Context, c *pgconn.PgConn) error {
+			if first != nil {
+				if err := first(ctx, c); err != nil {
+					return err
+				}
+			}
+			_, err := c.Exec(ctx, hotSettings).ReadAll()
+			return err
+		}
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return err

@@ -16,8 +16,10 @@ import (
 var ErrUpdatersRun = errors.New("updaters are running, garbage is left for later")
 
 const (
-	tryLock = `SELECT pg_try_advisory_lock(@key)`
-	unlock  = `SELECT pg_advisory_unlock(@key)`
+	// A transaction holds the lock, since a session may be a pooler's. It is idle
+	// for as long as the work takes; a server may be set to end those sooner.
+	stayIdle = `SET LOCAL idle_in_transaction_session_timeout = 0`
+	tryLock  = `SELECT pg_try_advisory_xact_lock(@key)`
 
 	// spentOperations lists, oldest first, the operations beyond the newest of
 	// an updater that no cursor will look at again.
@@ -47,26 +49,14 @@ ORDER BY o.id`
 // runs updaters holds [UpdateLockKey] shared, and must not let claircore
 // collect garbage by itself. Events read the same afterwards.
 func (e *Engine) CollectGarbage(ctx context.Context) error {
-	conn, err := e.pool.Acquire(ctx)
+	unlock, locked, err := e.tryLock(ctx, UpdateLockKey)
 	if err != nil {
-		return fmt.Errorf("collect garbage: %w", err)
-	}
-	defer conn.Release()
-	var locked bool
-	if err := conn.QueryRow(ctx, tryLock, pgx.NamedArgs{"key": UpdateLockKey}).Scan(&locked); err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
 	}
 	if !locked {
 		return ErrUpdatersRun
 	}
-	defer func() {
-		// A connection that can't be told to unlock is broken, and its end
-		// unlocks.
-		_, err := conn.Exec(context.WithoutCancel(ctx), unlock, pgx.NamedArgs{"key": UpdateLockKey})
-		if err != nil {
-			_ = conn.Conn().Close(context.WithoutCancel(ctx))
-		}
-	}()
+	defer unlock()
 	if err := e.collectOperations(ctx); err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
 	}
@@ -98,4 +88,20 @@ func (e *Engine) collectOperations(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// tryLock takes the lock key for this process, if nobody has it, until unlock.
+func (e *Engine) tryLock(ctx context.Context, key int64) (unlock func(), locked bool, err error) {
+	tx, err := e.pool.Begin(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	unlock = func() { _ = tx.Rollback(context.WithoutCancel(ctx)) } // a broken connection ends the lock as well
+	if _, err = tx.Exec(ctx, stayIdle); err == nil {
+		err = tx.QueryRow(ctx, tryLock, pgx.NamedArgs{"key": key}).Scan(&locked)
+	}
+	if err != nil || !locked {
+		unlock()
+	}
+	return unlock, locked, err
 }

@@ -121,24 +121,14 @@ func (e *Engine) TakeOver(ctx context.Context) error {
 	if e.opts.Unrecorded == nil {
 		return nil
 	}
-	conn, err := e.pool.Acquire(ctx)
+	unlock, locked, err := e.tryLock(ctx, takeoverKey)
 	if err != nil {
-		return fmt.Errorf("take over from Clair: %w", err)
-	}
-	defer conn.Release()
-	var locked bool
-	if err := conn.QueryRow(ctx, tryLock, pgx.NamedArgs{"key": takeoverKey}).Scan(&locked); err != nil {
 		return fmt.Errorf("take over from Clair: %w", err)
 	}
 	if !locked {
 		return nil
 	}
-	defer func() {
-		_, err := conn.Exec(context.WithoutCancel(ctx), unlock, pgx.NamedArgs{"key": takeoverKey})
-		if err != nil {
-			_ = conn.Conn().Close(context.WithoutCancel(ctx))
-		}
-	}()
+	defer unlock()
 	if err := e.recordUnrecorded(ctx); err != nil {
 		return fmt.Errorf("take over from Clair: %w", err)
 	}

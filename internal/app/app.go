@@ -233,7 +233,17 @@ func (a *App) database(ctx context.Context, life *lifecycle) (*pgxpool.Pool, err
 			return nil, err
 		}
 	}
-	pool, err := postgres.Open(ctx, url, postgres.WithApplicationName("tocsin"), postgres.WithMaxConns(a.config.Database.MaxConns))
+	direct := a.config.Database.DirectURL.Reveal()
+	if direct != "" {
+		if err := a.migrateDirectly(ctx, direct); err != nil {
+			return nil, err
+		}
+	}
+	options := []postgres.Option{postgres.WithApplicationName("tocsin"), postgres.WithMaxConns(a.config.Database.MaxConns)}
+	if a.config.Database.TransactionPooling {
+		options = append(options, postgres.WithTransactionPooling())
+	}
+	pool, err := postgres.Open(ctx, url, options...)
 	if err != nil {
 		return nil, err
 	}
@@ -245,10 +255,29 @@ func (a *App) database(ctx context.Context, life *lifecycle) (*pgxpool.Pool, err
 	if err := telemetry.ObservePool(a.registry, "main", pool); err != nil {
 		return nil, err
 	}
+	if direct != "" {
+		return pool, nil
+	}
 	if err := postgres.Migrate(ctx, pool, a.log); err != nil {
 		return nil, fmt.Errorf("migrate the database: %w", err)
 	}
 	return pool, nil
+}
+
+// migrateDirectly brings the database up to date on connections of its own.
+func (a *App) migrateDirectly(ctx context.Context, url string) error {
+	pool, err := postgres.Open(ctx, url, postgres.WithApplicationName("tocsin"), postgres.WithMaxConns(2))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := postgres.Migrate(ctx, pool, a.log); err != nil {
+		return fmt.Errorf("migrate the database: %w", err)
+	}
+	if a.config.Database.TransactionPooling {
+		return postgres.PreparePooling(ctx, pool)
+	}
+	return nil
 }
 
 // bus connects to NATS, the configured one or a server inside.

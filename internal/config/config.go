@@ -54,8 +54,10 @@ type HTTP struct {
 
 // Database says where PostgreSQL is.
 type Database struct {
-	URL      URL   `yaml:"url" doc:"PostgreSQL server. Without one, a private cluster runs in the data directory."`
-	MaxConns int32 `yaml:"max_conns" doc:"Most connections of this process's main pool; delivery and each manifest being indexed have some beside it."`
+	URL                URL   `yaml:"url" doc:"PostgreSQL server. Without one, a private cluster runs in the data directory."`
+	DirectURL          URL   `yaml:"direct_url" doc:"The same database without a pooler in between, for migrations. Needed with transaction_pooling."`
+	TransactionPooling bool  `yaml:"transaction_pooling" doc:"The URL is a pooler's that gives a connection to each transaction alone, such as PgBouncer's in transaction mode."`
+	MaxConns           int32 `yaml:"max_conns" doc:"Most connections of this process's main pool; delivery and each manifest being indexed have some beside it."`
 }
 
 // NATS says where NATS is, or how the embedded server runs.

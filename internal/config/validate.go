@@ -43,9 +43,15 @@ func (c *Config) Validate() error {
 	if s := c.Database.URL.Reveal(); strings.Contains(s, "://") {
 		p.url("database.url", c.Database.URL, "postgres", "postgresql")
 	}
+	if s := c.Database.DirectURL.Reveal(); strings.Contains(s, "://") {
+		p.url("database.direct_url", c.Database.DirectURL, "postgres", "postgresql")
+	}
+	if c.Database.TransactionPooling && c.Database.DirectURL.Reveal() == "" {
+		p.add("database.direct_url", "is needed with database.transaction_pooling: migrations lock by session, which such a pooler loses")
+	}
+	p.least("database.max_conns", c.Database.MaxConns, 4)
 	p.least("http.max_connections", c.HTTP.MaxConnections, 16)
 	p.least("http.max_connections_per_address", c.HTTP.MaxConnectionsPerAddress, 0)
-	p.least("database.max_conns", c.Database.MaxConns, 4)
 	c.validateNATS(&p)
 	p.least("jobs.max_attempts", c.Jobs.MaxAttempts, 1)
 	p.positive("jobs.min_backoff", c.Jobs.MinBackoff)

@@ -23,34 +23,32 @@ var migrations embed.FS
 const versionTable = "tocsin.schema_version"
 
 const (
-	migrateLockSQL   = `SELECT pg_advisory_lock(hashtextextended('tocsin.migrate', 0))`
-	migrateUnlockSQL = `SELECT pg_advisory_unlock(hashtextextended('tocsin.migrate', 0))`
-	createSchemaSQL  = `CREATE SCHEMA IF NOT EXISTS tocsin`
+	stayIdleSQL     = `SET LOCAL idle_in_transaction_session_timeout = 0`
+	migrateLockSQL  = `SELECT pg_advisory_xact_lock(hashtextextended('tocsin.migrate', 0))`
+	createSchemaSQL = `CREATE SCHEMA IF NOT EXISTS tocsin`
 )
 
 // Migrate brings the database to the schema this binary needs: claircore's
 // indexer and matcher tables in public, then Tocsin's in the schema tocsin.
-// It may run in several processes at once and again on a migrated database.
+// The pool's connections must be sessions of their own: claircore's migrations
+// lock by session. It may run in several processes at once and again on a migrated database.
 // Migrations of ours are numbered in ranges by owner, so one with a lower
 // number than the last applied one still runs.
 //
 // It closes the pool's idle connections when something changed, since they do
 // not know the types that came with the change.
 func Migrate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
-	conn, err := pool.Acquire(ctx)
+	lock, err := pool.Begin(ctx)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	defer conn.Release()
-	if _, err := conn.Exec(ctx, migrateLockSQL); err != nil {
+	defer func() { _ = lock.Rollback(context.WithoutCancel(ctx)) }() // the lock ends with it, or with its connection
+	if _, err := lock.Exec(ctx, stayIdleSQL); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	if _, err := lock.Exec(ctx, migrateLockSQL); err != nil {
 		return fmt.Errorf("migrate: wait for the migration lock: %w", err)
 	}
-	defer func() {
-		// A failed unlock must not leave the lock with a pooled connection.
-		if _, err := conn.Exec(context.WithoutCancel(ctx), migrateUnlockSQL); err != nil {
-			_ = conn.Conn().Close(context.WithoutCancel(ctx))
-		}
-	}()
 
 	cfg := pool.Config().ConnConfig
 	if err := claircore.Indexer(ctx, cfg); err != nil {
@@ -59,7 +57,7 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
 	if err := claircore.Matcher(ctx, cfg); err != nil {
 		return fmt.Errorf("migrate: claircore's matcher tables: %w", err)
 	}
-	if _, err := conn.Exec(ctx, createSchemaSQL); err != nil {
+	if _, err := pool.Exec(ctx, createSchemaSQL); err != nil {
 		return fmt.Errorf("migrate: create schema: %w", err)
 	}
 

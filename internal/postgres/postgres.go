@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/quay/claircore/datastore/postgres/types"
@@ -46,6 +47,58 @@ func WithApplicationName(name string) Option {
 	}
 }
 
+// WithTransactionPooling says that the URL is a pooler's that gives a connection
+// of its own to each transaction alone, such as PgBouncer's in transaction mode:
+// nothing outlives one. Statements are then described once and parsed each time,
+// and [Open] insists on a default search path that [PreparePooling] sees to.
+// [Migrate] needs a pool without this.
+func WithTransactionPooling() Option {
+	return func(c *pgxpool.Config) {
+		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		c.ConnConfig.AfterConnect = nil
+	}
+}
+
+const (
+	// searchPathSQL is said on every new connection, since poolers refuse it among
+	// the parameters of one. A user named like our schema would otherwise find its
+	// tables before claircore's, some of which have the same names.
+	searchPathSQL = `SET search_path TO public`
+
+	currentSchemaSQL = `SELECT coalesce(current_schema(), '')`
+
+	userSchemaSQL = `SELECT current_user, current_database(), EXISTS (SELECT FROM pg_namespace WHERE nspname = current_user)`
+)
+
+// PreparePooling gives the pool's user the default search path that connections
+// through a pooler in transaction mode need, where its own would be another: if a
+// schema has its name. It counts for new connections of the pooler to the server.
+func PreparePooling(ctx context.Context, pool *pgxpool.Pool) error {
+	var user, database string
+	var named bool
+	if err := pool.QueryRow(ctx, userSchemaSQL).Scan(&user, &database, &named); err != nil || !named {
+		return err
+	}
+	sql := "ALTER ROLE " + pgx.Identifier{user}.Sanitize() + " IN DATABASE " + pgx.Identifier{database}.Sanitize() + " SET search_path TO public"
+	if _, err := pool.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("default search path of user %s: %w", user, err)
+	}
+	return nil
+}
+
+// checkSchema reports an error if connections find tables of another schema first.
+func checkSchema(ctx context.Context, pool *pgxpool.Pool) error {
+	var schema string
+	if err := pool.QueryRow(ctx, currentSchemaSQL).Scan(&schema); err != nil {
+		return err
+	}
+	if schema != "public" {
+		return fmt.Errorf("connections through the pooler look into schema %q first, not public (have the pooler connect anew, as with PgBouncer's RECONNECT; "+
+			"the user's default is ALTER ROLE … IN DATABASE … SET search_path TO public)", schema)
+	}
+	return nil
+}
+
 // Open returns a pool of connections to the database at url, which may be a
 // URL or a keyword/value string as libpq knows them. It connects once, so that
 // a wrong address or password shows here. The caller closes the pool.
@@ -58,9 +111,10 @@ func Open(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error
 	if cfg.ConnConfig.ConnectTimeout == 0 {
 		cfg.ConnConfig.ConnectTimeout = connectTimeout
 	}
-	// A user named like our schema would otherwise find its tables before
-	// claircore's, some of which have the same names.
-	cfg.ConnConfig.RuntimeParams["search_path"] = "public"
+	cfg.ConnConfig.AfterConnect = func(ctx context.Context, c *pgconn.PgConn) error {
+		_, err := c.Exec(ctx, searchPathSQL).ReadAll()
+		return err
+	}
 	cfg.AfterConnect = types.ConnectRegisterTypes
 	cfg.ConnConfig.Tracer = commits{}
 	for _, o := range opts {
@@ -73,6 +127,12 @@ func Open(ctx context.Context, url string, opts ...Option) (*pgxpool.Pool, error
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("database %q at %s:%d: %w%s", cfg.ConnConfig.Database, cfg.ConnConfig.Host, cfg.ConnConfig.Port, err, hint(err))
+	}
+	if cfg.ConnConfig.AfterConnect == nil {
+		if err := checkSchema(ctx, pool); err != nil {
+			pool.Close()
+			return nil, fmt.Errorf("database %q at %s:%d: %w", cfg.ConnConfig.Database, cfg.ConnConfig.Host, cfg.ConnConfig.Port, err)
+		}
 	}
 	return pool, nil
 }
