@@ -38,7 +38,7 @@ image: ## Build the container image IMAGE=tocsin with VERSION= in it
 
 .PHONY: test
 test: ## Run the tests with the race detector; PKGS=./delivery/... for some, TESTFLAGS='-run X -v' for how
-	@deploy/setup.sh postgresql pgbouncer rabbitmq-server activemq
+	@deploy/setup.sh postgresql pgbouncer rabbitmq-server activemq chromium
 	@set -o pipefail; begin=$$(date +%s); code=0; \
 	$(WITH_POSTGRES) $(GO) test -race -shuffle=on -timeout 30m $(TESTFLAGS) $(PKGS) || code=$$?; \
 	if [ "$(PKGS)" = ./... ]; then $(WITH_POSTGRES) $(GO) test -count=1 -v -timeout 30m -run '^TestOracle$$' ./matcher/oracle -oracle.budget=10m | grep -v '^ *--- PASS\|^=== ' || code=1; fi; \
@@ -46,7 +46,7 @@ test: ## Run the tests with the race detector; PKGS=./delivery/... for some, TES
 
 .PHONY: test-quick
 test-quick: ## Run the tests without the race detector and with fewer random cases
-	@deploy/setup.sh postgresql pgbouncer rabbitmq-server activemq
+	@deploy/setup.sh postgresql pgbouncer rabbitmq-server activemq chromium
 	@begin=$$(date +%s); code=0; \
 	$(WITH_POSTGRES) $(GO) test -short -shuffle=on -timeout 15m $(TESTFLAGS) $(PKGS) || code=$$?; \
 	echo "tests took $$(( $$(date +%s) - begin )) s"; exit $$code

@@ -55,6 +55,7 @@ type App struct {
 	notice   func(string)
 	health   *telemetry.Health
 	addr     Addresses
+	stopping chan struct{} // closed when the process begins to stop
 }
 
 // New returns a process of the given configuration, which must be valid. It
@@ -64,7 +65,7 @@ func New(c config.Config, version v1.Version, log *slog.Logger, notice func(stri
 	if notice == nil {
 		notice = func(string) {}
 	}
-	return &App{config: c, version: version, log: log, registry: telemetry.NewRegistry(), notice: notice, health: telemetry.NewHealth()}
+	return &App{config: c, version: version, log: log, registry: telemetry.NewRegistry(), notice: notice, health: telemetry.NewHealth(), stopping: make(chan struct{})}
 }
 
 // Run starts everything, blocks until ctx ends or a part of it fails, and
@@ -94,6 +95,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	defer close(a.stopping)
 	select {
 	case <-ctx.Done():
 		a.log.Info("stopping")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"path/filepath"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 	"tocsin.dev/tocsin/internal/httpapi"
 	"tocsin.dev/tocsin/internal/jobs"
 	"tocsin.dev/tocsin/internal/secrets"
+	"tocsin.dev/tocsin/internal/web"
 	"tocsin.dev/tocsin/matcher"
 	"tocsin.dev/tocsin/notifier"
 	"tocsin.dev/tocsin/notifier/eventlog"
@@ -51,6 +53,7 @@ type services struct {
 	audit         *access.Audit
 	keys          *keyWatch
 	api           *httpapi.Handler
+	pages         *web.Handler
 }
 
 // run is the loop of a role.
@@ -105,7 +108,7 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 	if s.delivery, err = a.newDelivery(pool, b, s); err != nil {
 		return nil, err
 	}
-	s.api, err = a.newAPI(b, s, queue, uploads, store)
+	s.api, err = a.newAPI(pool, b, s, queue, uploads, store)
 	return s, err
 }
 
@@ -273,7 +276,7 @@ func (a *App) userAgent() string { return "Tocsin/" + a.version.Version }
 
 // newAPI makes the HTTP interface. Clair's part of it wants a token like the
 // rest, or a JWT if there is a pre-shared key.
-func (a *App) newAPI(b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.Store, store *postgres.MatcherStore) (*httpapi.Handler, error) {
+func (a *App) newAPI(pool *pgxpool.Pool, b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.Store, store *postgres.MatcherStore) (*httpapi.Handler, error) {
 	gate := access.NewGate(s.tokens, time.Now)
 	psk, err := a.psk()
 	if err != nil {
@@ -283,7 +286,16 @@ func (a *App) newAPI(b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.
 	if psk != nil {
 		verify = psk.Verify
 	}
-	return httpapi.New(httpapi.Options{
+	var handler *httpapi.Handler
+	s.pages, err = web.New(web.Options{
+		API: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }), As: httpapi.As, Client: httpapi.Client,
+		Gate: gate, Sessions: access.NewSessions(pool), Version: a.version, Stopping: a.stopping, Log: a.log.With("part", "page"), Now: time.Now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("page: %w", err)
+	}
+	handler = httpapi.New(httpapi.Options{
+		Pages: s.pages,
 		Services: api.Services(api.Roles{
 			Indexer: s.indexer, Uploads: uploads, Jobs: queue, Matcher: s.matcher, Updater: s.updater, Events: s.events,
 			Notifier: s.notifier, Subscriptions: s.subscriptions, Delivery: s.queue, Tokens: s.tokens, Audit: s.audit,
@@ -297,7 +309,8 @@ func (a *App) newAPI(b *bus.Bus, s *services, queue *jobs.Store, uploads *blobs.
 		Schemas: schemas.Files, MaxLayer: int64(a.config.Indexer.MaxLayerSize), MaxImport: int64(a.config.Updaters.Limits.Import),
 		TrustedProxies: config.Prefixes(a.config.HTTP.TrustedProxies),
 		Version:        a.version, Registerer: a.registry, Log: a.log.With("part", "api"), Now: time.Now,
-	}), nil
+	})
+	return handler, nil
 }
 
 // decoders turns claircore's own keys, as the configuration file has them, into

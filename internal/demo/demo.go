@@ -114,7 +114,12 @@ func (d *demo) detail(format string, args ...any) { d.printf("  "+format+"\n", a
 func (d *demo) play() {
 	dir := d.server.data
 	d.printf(`
-It stays up until you press Ctrl-C. In another terminal:
+It stays up until you press Ctrl-C. The page is at
+
+  http://%s/ui/
+  log in with the token in %s/token
+
+In another terminal:
 
   export TOCSIN_DATA_DIR=%s
   tocsin images                      what is indexed
@@ -126,7 +131,7 @@ It stays up until you press Ctrl-C. In another terminal:
   nats pub -s %s tocsin.manifests '{"image":"…"}'
 
 API http://%s, metrics http://%s/metrics
-`, dir, image.Name, d.server.NATS, d.server.API, d.server.Introspection)
+`, d.server.API, dir, dir, image.Name, d.server.NATS, d.server.API, d.server.Introspection)
 }
 
 // stop ends everything, and shows the server's log if something failed.

@@ -261,7 +261,11 @@ func (s *server) publish(subject string, body []byte) {
 }
 
 func (s *server) tryPublish(subject string, body []byte) error {
-	nc, err := nats.Connect(s.addr.NATS)
+	return publishTo(s.addr.NATS, subject, body)
+}
+
+func publishTo(url, subject string, body []byte) error {
+	nc, err := nats.Connect(url)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ type rule struct {
 var (
 	domain = []string{"indexer", "updater", "matcher", "notifier", "delivery"}
 	// faces translate between the roles and clients over HTTP.
-	faces = []string{"internal/api", "internal/clair"}
+	faces = []string{"internal/api", "internal/clair", "internal/web"}
 	// programs put everything together, or measure and test what was put together.
 	programs = []string{"cmd", "internal/app", "internal/cli", "internal/demo", "internal/e2e", "internal/benchaffected", "internal/benchdelivery"}
 )

@@ -20,7 +20,16 @@ type Gate interface {
 	Authenticate(ctx context.Context, host, token string) (access.Principal, error)
 }
 
-type principalKey struct{}
+type (
+	principalKey struct{}
+	grantedKey   struct{}
+)
+
+// As returns a context in which a request is the principal's, without a token:
+// for those in this process who have found out by themselves who it is from.
+func As(ctx context.Context, p access.Principal) context.Context {
+	return context.WithValue(ctx, grantedKey{}, p)
+}
 
 // principal is who the request comes from; authorize has put it there.
 func principal(ctx context.Context) access.Principal {
@@ -46,19 +55,23 @@ func (s *server) authorize(ctx huma.Context, next func(huma.Context)) {
 
 // who finds the principal of a request, or the status to refuse it with.
 func (s *server) who(r *http.Request, scopes []access.Scope) (access.Principal, int, string) {
-	token, ok := bearer(r)
-	if !ok {
-		return access.Principal{}, http.StatusUnauthorized, "this needs an API token: send Authorization: Bearer tocsin_…"
-	}
-	p, err := s.Gate.Authenticate(r.Context(), remoteHost(r), token)
-	switch {
-	case errors.Is(err, access.ErrUnknown):
-		return p, http.StatusUnauthorized, "the token is unknown, revoked or expired"
-	case errors.Is(err, access.ErrThrottled):
-		return p, http.StatusTooManyRequests, "too many wrong tokens came from this address; wait a second"
-	case err != nil:
-		s.Log.ErrorContext(r.Context(), "token look-up failed", "error", err)
-		return p, http.StatusServiceUnavailable, "the token could not be looked up; try again"
+	p, granted := r.Context().Value(grantedKey{}).(access.Principal)
+	if !granted {
+		token, ok := bearer(r)
+		if !ok {
+			return access.Principal{}, http.StatusUnauthorized, "this needs an API token: send Authorization: Bearer tocsin_…"
+		}
+		var err error
+		p, err = s.Gate.Authenticate(r.Context(), remoteHost(r), token)
+		switch {
+		case errors.Is(err, access.ErrUnknown):
+			return p, http.StatusUnauthorized, "the token is unknown, revoked or expired"
+		case errors.Is(err, access.ErrThrottled):
+			return p, http.StatusTooManyRequests, "too many wrong tokens came from this address; wait a second"
+		case err != nil:
+			s.Log.ErrorContext(r.Context(), "token look-up failed", "error", err)
+			return p, http.StatusServiceUnavailable, "the token could not be looked up; try again"
+		}
 	}
 	if len(scopes) > 0 && !slices.ContainsFunc(scopes, p.May) {
 		return p, http.StatusForbidden, "the token lacks the scope " + joinScopes(scopes)

@@ -42,6 +42,8 @@ type Options struct {
 	Gate Gate
 	// Clair, if not nil, answers Clair's API beside this one.
 	Clair http.Handler
+	// Pages, if not nil, answer everything under /ui/.
+	Pages http.Handler
 	// Schemas, if not nil, are the JSON Schemas of events, answered under
 	// /schemas/ without a token.
 	Schemas fs.FS
@@ -116,6 +118,9 @@ func New(o Options) *Handler {
 		if c, ok := o.Clair.(interface{ Patterns() []string }); ok {
 			s.mux.patterns = append(s.mux.patterns, c.Patterns()...)
 		}
+	}
+	if o.Pages != nil {
+		s.mux.Handle("/ui/", o.Pages)
 	}
 	s.mux.HandleFunc("GET /{$}", s.front)
 	s.mux.HandleFunc("GET /healthz", alive)
@@ -231,8 +236,13 @@ func (s *server) nowhere(w http.ResponseWriter, r *http.Request) {
 	writeProblem(w, http.StatusMethodNotAllowed, r.Method+" is not possible here; "+strings.Join(allowed, ", ")+" is")
 }
 
-// front tells a person who opened the address in a browser where they are.
-func (s *server) front(w http.ResponseWriter, _ *http.Request) {
+// front tells a person who opened the address where they are; a browser goes on
+// to the page.
+func (s *server) front(w http.ResponseWriter, r *http.Request) {
+	if s.Pages != nil && strings.Contains(r.Header.Get("Accept"), "text/html") {
+		http.Redirect(w, r, "/ui/", http.StatusSeeOther)
+		return
+	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	io.WriteString(w, "Tocsin "+s.Version.Version+"\n\nAPI: /api/v1, described at /openapi.json\nEvent schemas: /schemas/\n")
 }
