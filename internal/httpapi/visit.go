@@ -48,12 +48,7 @@ func visitOf(ctx context.Context) *visit {
 
 // Client is the host that a request to the handler of New comes from: the peer,
 // or whom a trusted proxy names.
-func Client(r *http.Request) string {
-	if v := visitOf(r.Context()); v != nil {
-		return v.remote
-	}
-	return remoteHost(r)
-}
+func Client(r *http.Request) string { return remoteHost(r) }
 
 // letIn says who makes the request, before it is served. It reports whether the
 // request may go on: not if it changes something that could not be written down.
