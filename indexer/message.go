@@ -12,6 +12,7 @@ import (
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 
 	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/jsonlimit"
 	"tocsin.dev/tocsin/internal/text"
 )
 
@@ -57,6 +58,9 @@ func parseMessage(m bus.Message) (Request, error) {
 
 // parseBody reads a request from JSON.
 func parseBody(data []byte) (Request, error) {
+	if err := (jsonlimit.Limits{}).Check(data); err != nil {
+		return Request{}, fmt.Errorf("not JSON of the expected form: %w", err)
+	}
 	var b body
 	dec := json.NewDecoder(bytes.NewReader(data))
 	switch err := dec.Decode(&b); {

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
+
+	"tocsin.dev/tocsin/internal/jsonlimit"
 )
 
 // Media types of Clair's API.
@@ -78,11 +80,21 @@ func fail(w http.ResponseWriter, status int, err error) {
 	json.NewEncoder(w).Encode(apiError{Code: code, Message: err.Error()}) // as above
 }
 
+// bodyLimits bound what is in a body beside its bytes: Clair's clients delete many
+// reports at a time.
+var bodyLimits = jsonlimit.Limits{Items: 20_000}
+
 // decode reads a JSON body of at most limit bytes. Unknown fields are let
 // through and the Content-Type is not looked at, as Clair does.
 func decode(w http.ResponseWriter, r *http.Request, limit int64, into any) bool {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
-	err := d.Decode(into)
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err == nil {
+		err = bodyLimits.Check(text)
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	if err == nil {
+		err = d.Decode(into)
+	}
 	if err == nil {
 		if _, trailing := d.Token(); !errors.Is(trailing, io.EOF) {
 			err = errors.New("there is more after the JSON value")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -80,14 +81,21 @@ func location(field string) string {
 	return out
 }
 
-// echoed is the longest value that a problem echoes.
-const echoed = 200
+// echoed is the longest value that a problem echoes, and mostErrors how many errors
+// it lists.
+const (
+	echoed     = 200
+	mostErrors = 10
+)
 
 // redact takes secrets and long values out of the values that problems echo.
 func redact(_ huma.Context, _ string, v any) (any, error) {
 	m, ok := v.(*huma.ErrorModel)
 	if !ok {
 		return v, nil
+	}
+	if more := len(m.Errors) - mostErrors; more > 0 {
+		m.Errors = append(slices.Clone(m.Errors[:mostErrors]), &huma.ErrorDetail{Message: fmt.Sprintf("and %d more", more)})
 	}
 	for _, d := range m.Errors {
 		hint(d)

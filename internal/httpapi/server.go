@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
+	"tocsin.dev/tocsin/internal/jsonlimit"
 	"tocsin.dev/tocsin/internal/traceparent"
 )
 
@@ -59,7 +60,7 @@ type Options struct {
 	// TrustedProxies are networks of proxies that are believed, by their
 	// X-Forwarded-For, about who asked them.
 	TrustedProxies []netip.Prefix
-	Version     v1.Version
+	Version        v1.Version
 	// Registerer takes the metrics of requests; nil for none.
 	Registerer prometheus.Registerer
 	Log        *slog.Logger
@@ -180,7 +181,7 @@ func config() huma.Config {
 			e.SetEscapeHTML(false)
 			return e.Encode(v)
 		},
-		Unmarshal: json.Unmarshal,
+		Unmarshal: jsonlimit.Limits{}.Unmarshal,
 	}
 	return huma.Config{
 		OpenAPI: &huma.OpenAPI{
