@@ -97,18 +97,18 @@ N         ?= 10000
 V         ?= 1000
 CLAIRCORE ?= 3m
 bench-affected: ## Measure an update of V=1000 vulnerabilities against N=10000 manifests; CLAIRCORE=3m bounds claircore's own way, 0 leaves it out
-	$(GO) run ./internal/benchaffected -n $(N) -v $(V) -claircore $(CLAIRCORE)
+	$(GO) run ./internal/tools/benchaffected -n $(N) -v $(V) -claircore $(CLAIRCORE)
 
 .PHONY: bench-delivery
 EVENTS  ?= 10000
 TARGETS ?= 10
 bench-delivery: ## Measure deliveries of EVENTS=10000 events to TARGETS=10 webhooks
-	$(GO) run ./internal/benchdelivery -events $(EVENTS) -targets $(TARGETS)
+	$(GO) run ./internal/tools/benchdelivery -events $(EVENTS) -targets $(TARGETS)
 
 .PHONY: chaos-delivery
 CHAOS ?= 60s
 chaos-delivery: ## Kill replicas, PostgreSQL, RabbitMQ and NATS under load for CHAOS=60s and count what was lost
-	$(GO) run ./internal/benchdelivery -chaos $(CHAOS)
+	$(GO) run ./internal/tools/benchdelivery -chaos $(CHAOS)
 
 .PHONY: docs
 docs: ## Write what is made from the source: schemas, OpenAPI, AsyncAPI, the configuration reference

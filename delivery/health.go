@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"tocsin.dev/tocsin/internal/retry"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -68,12 +69,8 @@ func (l *lane) note(n note) {
 func (l *lane) writeNote() {
 	n := l.notes[0]
 	l.host.start(func() {
-		for wait := 50 * time.Millisecond; l.host.write(l.ctx, l.id, n) != nil && l.ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
-			select {
-			case <-l.ctx.Done():
-			case <-time.After(wait):
-			}
-		}
+		// The host logs each failure.
+		_ = retry.Pauses{First: 50 * time.Millisecond, Most: 5 * time.Second}.Do(l.ctx, func() error { return l.host.write(l.ctx, l.id, n) })
 		l.post(noted{})
 	})
 }

@@ -2,13 +2,14 @@ package delivery
 
 import (
 	"bytes"
-	"container/list"
 	"context"
 	"errors"
+	"math"
 	"sync"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // rendering is an event made ready to send once, for all its subscriptions.
@@ -37,15 +38,22 @@ type renderer struct {
 	limit  int // bytes
 
 	mu      sync.Mutex
-	known   map[uuid.UUID]*list.Element // of *rendering
-	recent  list.List                   // the one used last in front
-	bytes   int
-	wanted  []*rendering
-	loading int
+	recent  *simplelru.LRU[uuid.UUID, *rendering] // those read
+	bytes   int                                   // of recent
+	awaited map[uuid.UUID]*rendering              // those that are not read yet
+	wanted  []*rendering                          // those of awaited that no read has begun of
+	reads   int                                   // under way
 }
 
 func newRenderer(events Events, limit int) *renderer {
-	return &renderer{events: events, limit: limit, known: map[uuid.UUID]*list.Element{}}
+	r := &renderer{events: events, limit: limit, awaited: map[uuid.UUID]*rendering{}}
+	// Bytes bound it, not their number.
+	recent, err := simplelru.NewLRU(math.MaxInt, func(_ uuid.UUID, x *rendering) { r.bytes -= x.size() })
+	if err != nil {
+		panic(err) // it refuses sizes below one
+	}
+	r.recent = recent
+	return r
 }
 
 const (
@@ -61,23 +69,25 @@ func (r *renderer) get(ctx context.Context, ids []uuid.UUID) ([]*rendering, erro
 	out := make([]*rendering, len(ids))
 	r.mu.Lock()
 	for i, id := range ids {
-		if el, ok := r.known[id]; ok {
-			r.recent.MoveToFront(el)
-			out[i] = el.Value.(*rendering)
-			continue
+		x, ok := r.recent.Get(id)
+		if !ok {
+			x, ok = r.awaited[id]
 		}
-		out[i] = &rendering{id: id, done: make(chan struct{})}
-		r.known[id] = r.recent.PushFront(out[i])
-		r.wanted = append(r.wanted, out[i])
+		if !ok {
+			x = &rendering{id: id, done: make(chan struct{})}
+			r.awaited[id] = x
+			r.wanted = append(r.wanted, x)
+		}
+		out[i] = x
 	}
-	for len(r.wanted) > 0 && r.loading < maxLoads {
-		r.loading++
+	for len(r.wanted) > 0 && r.reads < maxLoads {
+		r.reads++
 		some := r.wanted[:min(len(r.wanted), maxRender)]
 		r.wanted = r.wanted[len(some):]
 		r.mu.Unlock()
 		r.load(ctx, some)
 		r.mu.Lock()
-		r.loading--
+		r.reads--
 	}
 	r.mu.Unlock()
 	for _, x := range out {
@@ -120,26 +130,15 @@ func (r *renderer) load(ctx context.Context, some []*rendering) {
 	defer r.mu.Unlock()
 	for i, x := range some {
 		x.err, x.invalid, x.unreadable = err, invalid[i], unreadable[x.id]
+		delete(r.awaited, x.id)
 		if e, ok := found[x.id]; ok && err == nil {
 			x.event, x.structured = &e, bodies[i]
+			r.recent.Add(x.id, x)
 			r.bytes += x.size()
-		} else {
-			r.evict(r.known[x.id])
 		}
 		close(x.done)
 	}
-	for el := r.recent.Back(); r.bytes > r.limit && el != nil; {
-		older := el.Prev()
-		if x := el.Value.(*rendering); x.event != nil {
-			r.bytes -= x.size()
-			r.evict(el)
-		}
-		el = older
+	for r.bytes > r.limit && r.recent.Len() > 0 {
+		r.recent.RemoveOldest()
 	}
-}
-
-// evict forgets an element. The lock is held.
-func (r *renderer) evict(el *list.Element) {
-	delete(r.known, el.Value.(*rendering).id)
-	r.recent.Remove(el)
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"tocsin.dev/tocsin/internal/retry"
 )
 
 // States of a delivery. A pending one is in tocsin.queue, the others are in
@@ -144,29 +146,27 @@ func (s *settler) settle(ctx context.Context, some []settlement) {
 	// A replica whose lease ran out has a new id, and nothing under the old one.
 	owner := s.w.replica.self()
 	var held map[uuid.UUID]int64
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		var err error
-		if held, err = s.write(ctx, owner, some); err == nil {
-			break
-		}
-		if ctx.Err() != nil {
-			return
+	var refused error
+	if err := (retry.Pauses{First: 50 * time.Millisecond, Most: time.Second}).Do(ctx, func() (err error) {
+		if held, err = s.write(ctx, owner, some); err == nil || ctx.Err() != nil {
+			return err
 		}
 		s.w.log.WarnContext(ctx, "outcomes of deliveries not written", slog.Int("outcomes", len(some)), slog.Any("error", err))
 		if unfit(err) {
 			if len(some) > 1 {
-				// One of them is to blame: the others must not wait for it.
-				s.settle(ctx, some[:len(some)/2])
-				s.settle(ctx, some[len(some)/2:])
-				return
+				refused = err
+				return retry.Permanent(err)
 			}
 			some[0].response, some[0].err = "", "(not recorded: the database refused it)"
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
+		return err
+	}); err != nil {
+		if refused != nil {
+			// One of them is to blame: the others must not wait for it.
+			s.settle(ctx, some[:len(some)/2])
+			s.settle(ctx, some[len(some)/2:])
 		}
+		return
 	}
 	s.w.metrics.settled(len(some), s.w.now().Sub(begun))
 	byLane := map[*lane][]uuid.UUID{}

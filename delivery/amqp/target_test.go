@@ -19,7 +19,9 @@ import (
 
 func TestTarget(t *testing.T) {
 	targettest.Run(t, targettest.Suite{
-		Opener: func(dial delivery.DialFunc) delivery.Opener { return amqp.Opener{Dial: dial, Clair: targettest.Clair()} },
+		Opener: func(dial delivery.DialFunc) delivery.Opener {
+			return amqp.Opener{Dial: dial, Clair: targettest.Clair()}
+		},
 		Start:  func(t testing.TB) targettest.Server { return server{targettest.StartRabbitMQ(t)} },
 		Scheme: "amqp", TLSScheme: "amqps", Prefix: "cloudEvents_", Bounded: true, Clair: true,
 		Limit: targettest.RabbitMQMessageLimit + 1,

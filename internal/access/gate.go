@@ -1,12 +1,12 @@
 package access
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/time/rate"
 )
 
@@ -112,9 +112,9 @@ func (g *Gate) enter(ctx context.Context) (leave func(), ok bool) {
 func (g *Gate) judge(addr, secret string) (known, within bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_, known = g.right.get([32]byte(hash(secret)))
+	_, known = g.right.Get([32]byte(hash(secret)))
 	left := func(r *recent[string, *rate.Limiter], key string) bool {
-		l, ok := r.get(key)
+		l, ok := r.Get(key)
 		return !ok || l.TokensAt(g.now()) >= 1
 	}
 	return known, left(g.addrs, addr) && left(g.wrong, wrongKey(addr, secret))
@@ -123,7 +123,7 @@ func (g *Gate) judge(addr, secret string) (known, within bool) {
 func (g *Gate) succeeded(secret string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.right.put([32]byte(hash(secret)), struct{}{})
+	g.right.Add([32]byte(hash(secret)), struct{}{})
 }
 
 // failed takes a failure off a budget: that of the address for a token that has
@@ -131,17 +131,17 @@ func (g *Gate) succeeded(secret string) {
 func (g *Gate) failed(addr, secret string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.right.drop([32]byte(hash(secret))) // it was revoked
+	g.right.Remove([32]byte(hash(secret))) // it was revoked
 	key := wrongKey(addr, secret)
-	if l, ok := g.wrong.get(key); ok {
+	if l, ok := g.wrong.Get(key); ok {
 		l.AllowN(g.now(), 1)
 		return
 	}
-	g.wrong.put(key, rate.NewLimiter(1, sameBurst))
-	l, ok := g.addrs.get(addr)
+	g.wrong.Add(key, rate.NewLimiter(1, sameBurst))
+	l, ok := g.addrs.Get(addr)
 	if !ok {
 		l = rate.NewLimiter(1, failBurst)
-		g.addrs.put(addr, l)
+		g.addrs.Add(addr, l)
 	}
 	l.AllowN(g.now(), 1)
 }
@@ -150,48 +150,13 @@ func wrongKey(addr, secret string) string {
 	return addr + " " + secret[:min(len(secret), prefixLength)]
 }
 
-// recent is a map of what was used most recently. It is not safe for concurrent
-// use.
-type recent[K comparable, V any] struct {
-	byKey map[K]*list.Element
-	order *list.List // of *pair, most recent first
-}
-
-type pair[K comparable, V any] struct {
-	key   K
-	value V
-}
+// recent is what was used most recently. It is not safe for concurrent use.
+type recent[K comparable, V any] = simplelru.LRU[K, V]
 
 func newRecent[K comparable, V any]() *recent[K, V] {
-	return &recent[K, V]{byKey: map[K]*list.Element{}, order: list.New()}
-}
-
-func (r *recent[K, V]) get(key K) (v V, ok bool) {
-	e, ok := r.byKey[key]
-	if !ok {
-		return v, false
+	r, err := simplelru.NewLRU[K, V](remembered, nil)
+	if err != nil {
+		panic(err) // it refuses sizes below one
 	}
-	r.order.MoveToFront(e)
-	return e.Value.(*pair[K, V]).value, true
-}
-
-func (r *recent[K, V]) put(key K, v V) {
-	if e, ok := r.byKey[key]; ok {
-		e.Value.(*pair[K, V]).value = v
-		r.order.MoveToFront(e)
-		return
-	}
-	r.byKey[key] = r.order.PushFront(&pair[K, V]{key, v})
-	if r.order.Len() > remembered {
-		last := r.order.Back()
-		r.order.Remove(last)
-		delete(r.byKey, last.Value.(*pair[K, V]).key)
-	}
-}
-
-func (r *recent[K, V]) drop(key K) {
-	if e, ok := r.byKey[key]; ok {
-		r.order.Remove(e)
-		delete(r.byKey, key)
-	}
+	return r
 }

@@ -29,6 +29,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"tocsin.dev/tocsin/internal/retry"
 )
 
 const (
@@ -138,22 +140,20 @@ func connect(ctx context.Context, url string, o Options, extra ...nats.Option) (
 // dial tries until it has a connection or ctx ends. A refused login or an
 // address that makes no sense ends it at once.
 func dial(ctx context.Context, url string, opts []nats.Option) (*nats.Conn, error) {
-	for {
-		nc, err := nats.Connect(url, opts...)
+	var nc *nats.Conn
+	err := retry.Pauses{First: reconnectWait, Most: reconnectWait}.Do(ctx, func() (err error) {
+		nc, err = nats.Connect(url, opts...)
 		switch {
-		case err == nil:
-			return nc, nil
 		case errors.Is(err, nats.ErrAuthorization):
-			return nil, fmt.Errorf("NATS: %w (check user, password, token or credentials file)", err)
+			return retry.Permanent(fmt.Errorf("NATS: %w (check user, password, token or credentials file)", err))
 		case errors.Is(err, nats.ErrSecureConnRequired), errors.Is(err, nats.ErrSecureConnWanted):
-			return nil, fmt.Errorf("NATS: %w (tls:// in the URL has to agree with the server)", err)
+			return retry.Permanent(fmt.Errorf("NATS: %w (tls:// in the URL has to agree with the server)", err))
+		case err != nil:
+			return fmt.Errorf("NATS: no connection: %w (is the server running and reachable?)", err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("NATS: no connection: %w (is the server running and reachable?)", err)
-		case <-time.After(reconnectWait):
-		}
-	}
+		return nil
+	})
+	return nc, err
 }
 
 // Close ends the connection. Messages being handled are handed over again

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"tocsin.dev/tocsin/internal/retry"
 	"tocsin.dev/tocsin/internal/traceparent"
 )
 
@@ -68,14 +69,14 @@ type consumer struct {
 
 // work handles one message after the other until ctx ends.
 func (c *consumer) work(ctx context.Context) {
-	backoff := 100 * time.Millisecond
+	pauses := retry.Pauses{First: 100 * time.Millisecond, Most: maxBackoff}.Steps()
 	for ctx.Err() == nil {
 		err := c.pull(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if err == nil {
-			backoff = 100 * time.Millisecond
+			pauses.Reset()
 			continue
 		}
 		if c.bus.nc.IsConnected() {
@@ -84,9 +85,8 @@ func (c *consumer) work(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-c.bus.connection().Done():
-		case <-time.After(backoff):
+		case <-time.After(pauses.NextBackOff()):
 		}
-		backoff = min(2*backoff, maxBackoff)
 	}
 }
 

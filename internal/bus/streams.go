@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"tocsin.dev/tocsin/internal/retry"
 )
 
 // Subjects of the contract.
@@ -155,33 +157,29 @@ func (b *Bus) declare(ctx context.Context) error {
 // declareWhenReady declares the streams as soon as the server lets it: one that
 // has just started may not have JetStream or, on a cluster, a leader yet.
 func (b *Bus) declareWhenReady(ctx context.Context) error {
-	var said error // what the server last answered, which tells more than that time is over
-	for {
+	var answer error // what the server last answered, which tells more than that time is over
+	err := retry.Pauses{First: reconnectWait, Most: reconnectWait}.Do(ctx, func() error {
 		// A cluster without a leader yet does not answer a request, then or later.
 		attempt, cancel := context.WithTimeout(ctx, declareTimeout)
+		defer cancel()
 		err := b.declare(attempt)
-		cancel()
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
+		case answer != nil && errors.Is(err, context.DeadlineExceeded):
+			return fmt.Errorf("%w (last answer: %w)", err, answer)
 		}
-		if said != nil && errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("%w (last answer: %w)", err, said)
-		} else {
-			said = err
-		}
+		answer = err
 		if errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
-			return fmt.Errorf("%w (enable JetStream for this account)", err)
+			return retry.Permanent(fmt.Errorf("%w (enable JetStream for this account)", err))
 		}
 		if apiErr, ok := errors.AsType[*jetstream.APIError](err); ok && apiErr.Code == 400 {
-			return err // a configuration that the server refuses stays refused
+			return retry.Permanent(err) // a configuration that the server refuses stays refused
 		}
-		select {
-		case <-ctx.Done():
-			if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
-				return fmt.Errorf("%w (start nats-server with -js)", err)
-			}
-			return err
-		case <-time.After(reconnectWait):
-		}
+		return err
+	})
+	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) {
+		return fmt.Errorf("%w (start nats-server with -js)", err)
 	}
+	return err
 }

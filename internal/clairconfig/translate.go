@@ -32,8 +32,8 @@ type Note struct {
 // translation is a result in the making.
 type translation struct {
 	Result
-	databases []string          // connection strings
-	disabled  bool              // updaters
+	databases []string // connection strings
+	disabled  bool     // updaters
 	period    string
 	sinks     map[kind]*subscription
 }

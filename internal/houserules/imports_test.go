@@ -20,7 +20,7 @@ var (
 	// faces translate between the roles and clients over HTTP.
 	faces = []string{"internal/api", "internal/clair", "internal/web"}
 	// programs put everything together, or measure and test what was put together.
-	programs = []string{"cmd", "internal/app", "internal/cli", "internal/demo", "internal/e2e", "internal/benchaffected", "internal/benchdelivery"}
+	programs = []string{"cmd", "internal/app", "internal/cli", "internal/demo", "internal/e2e", "internal/tools"}
 )
 
 func rules(protocols []string) []rule {
@@ -161,7 +161,7 @@ func TestTestSupportStaysOut(t *testing.T) {
 		return false
 	}
 	for _, f := range files {
-		if f.test || support(f.dir) || any(f.dir, []string{"matcher/oracle", "internal/benchaffected", "internal/benchdelivery"}) {
+		if f.test || support(f.dir) || any(f.dir, []string{"matcher/oracle", "internal/tools"}) {
 			continue
 		}
 		for _, spec := range f.file.Imports {

@@ -25,7 +25,7 @@ var (
 )
 
 // ownTables are packages that make permanent tables of their own to measure with.
-var ownTables = []string{"internal/benchaffected", "internal/benchdelivery"}
+var ownTables = []string{"internal/tools/benchaffected", "internal/tools/benchdelivery"}
 
 // A query is one string constant of the program that is SQL.
 type query struct {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/internal/bus"
+	"tocsin.dev/tocsin/internal/retry"
 )
 
 // An outcome is how an attempt ended.
@@ -49,20 +50,16 @@ RETURNING ` + columns
 func (s *Store) finish(ctx context.Context, job Job, o outcome) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Lease)
 	defer cancel()
-	pause := 50 * time.Millisecond
-	for {
-		ours, err := s.write(ctx, job, o)
-		if err == nil {
-			s.logOutcome(ctx, job, o, ours)
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("write the outcome of job %s: %w", job.ID, err)
-		case <-time.After(pause):
-			pause = min(2*pause, 2*time.Second)
-		}
+	var ours bool
+	err := retry.Pauses{First: 50 * time.Millisecond, Most: 2 * time.Second}.Do(ctx, func() (err error) {
+		ours, err = s.write(ctx, job, o)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("write the outcome of job %s: %w", job.ID, err)
 	}
+	s.logOutcome(ctx, job, o, ours)
+	return nil
 }
 
 // write does it once; ours is false if another runner has the job.

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"time"
+
+	"tocsin.dev/tocsin/internal/retry"
 )
 
 // longest is the longest pause of work that keeps failing.
@@ -23,20 +25,21 @@ type Loop struct {
 // else at a hint or after Every. A failure is logged and waited out, each time
 // twice as long, up to 30 seconds.
 func (l Loop) Run(ctx context.Context, work func(context.Context) (worked bool, err error)) {
-	hints, pause := l.Hints, l.Every
+	hints, failures := l.Hints, retry.Pauses{First: min(2*l.Every, longest), Most: longest}.Steps()
 	for ctx.Err() == nil {
+		pause := l.Every
 		worked, err := work(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
+			pause = failures.NextBackOff()
 			l.Logger.WarnContext(ctx, "work failed and is tried again", "reason", err, "in", pause)
-			pause = min(2*pause, longest)
 		case worked:
-			pause = l.Every
+			failures.Reset()
 			continue
 		default:
-			pause = l.Every
+			failures.Reset()
 		}
 		timer := time.NewTimer(pause/2 + rand.N(pause))
 		select {
