@@ -77,6 +77,11 @@ compose-test: ## Bring up docker-compose.yml with the machine's Docker engine an
 helm-test: ## Render the Helm chart and hold it to its golden files and promises
 	cd deploy/helm/charttest && $(GO) vet ./... && $(GO) test -count=1 ./...
 
+.PHONY: rules-test
+rules-test: ## Check the alerts for Prometheus, and play series to them, with promtool, which is built from its module
+	cd deploy/observability/rulestest && $(GO) tool promtool check rules ../rules.yaml
+	cd deploy/observability/rulestest && $(GO) tool promtool test rules ../rules_test.yaml
+
 .PHONY: helm-update
 helm-update: ## Write the chart's golden files and the plain manifests anew
 	cd deploy/helm/charttest && $(GO) test -count=1 ./... -update
@@ -114,6 +119,7 @@ chaos-delivery: ## Kill replicas, PostgreSQL, RabbitMQ and NATS under load for C
 docs: ## Write what is made from the source: schemas, OpenAPI, AsyncAPI, the configuration reference
 	$(GO) generate ./...
 	$(GO) test -count=1 -run '^TestMapIsTrue$$' ./internal/houserules -update
+	$(WITH_POSTGRES) $(GO) test -count=1 -run '^TestMetrics$$' ./internal/app -update
 	$(GO) test -count=1 -run '^TestReference$$' ./internal/config ./delivery/protocols ./internal/clairconfig -update
 
 .PHONY: clean

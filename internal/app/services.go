@@ -47,6 +47,7 @@ type services struct {
 	announcer     *notifier.Announcer
 	events        *eventlog.Log
 	notifier      *notifier.Notifier
+	jobs          *jobs.Store
 	queue         *delivery.Store
 	delivery      *delivery.Worker
 	tokens        *access.Store
@@ -84,6 +85,7 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 	queue := a.newJobs(pool, b, func(ctx context.Context, tx pgx.Tx, job jobs.Job) error {
 		return s.jobFailed(ctx, tx, job)
 	})
+	s.jobs = queue
 	uploads, err := blobs.New(filepath.Join(a.config.DataDir, "blobs"), blobs.Options{
 		MaxBlob: int64(a.config.Indexer.MaxLayerSize), MaxTotal: int64(a.config.Indexer.MaxUploads),
 	})
@@ -109,7 +111,10 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 		return nil, err
 	}
 	s.api, err = a.newAPI(pool, b, s, queue, uploads, store)
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	return s, a.figures(pool, b, s)
 }
 
 // jobFailed notes a failed job where its kind has something to say of it. The

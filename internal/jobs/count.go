@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -22,4 +23,25 @@ func (s *Store) CountByState(ctx context.Context) (map[string]int, error) {
 		return nil
 	})
 	return counts, err
+}
+
+const oldestQueued = `
+SELECT kind, extract(epoch FROM clock_timestamp() - min(created_at))::float8
+FROM tocsin.job WHERE state = 'queued' GROUP BY kind`
+
+// OldestQueued is how long the oldest queued job of each kind has waited; a kind
+// without any is absent.
+func (s *Store) OldestQueued(ctx context.Context) (map[string]time.Duration, error) {
+	rows, err := s.pool.Query(ctx, oldestQueued)
+	if err != nil {
+		return nil, err
+	}
+	ages := map[string]time.Duration{}
+	var kind string
+	var seconds float64
+	_, err = pgx.ForEachRow(rows, []any{&kind, &seconds}, func() error {
+		ages[kind] = time.Duration(seconds * float64(time.Second))
+		return nil
+	})
+	return ages, err
 }
