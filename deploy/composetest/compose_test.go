@@ -60,6 +60,8 @@ indexer: {allow_networks: %s}
 delivery: {allow_networks: %s}
 `, reachable(t, feed)+"/", private, private))
 
+	s.confined()
+
 	// The first token is in Tocsin's volume.
 	token := filepath.Join(dir, "token")
 	if _, err := s.run(t.Context(), "cp", "tocsin:/var/lib/tocsin/token", token); err != nil {

@@ -27,7 +27,7 @@ type stack struct {
 	command []string // Compose, with the project and its files
 	env     []string
 	api     string
-	nats    string
+	nats    string // with the login of a publisher
 	token   string
 }
 
@@ -105,7 +105,7 @@ func up(t *testing.T, config string) *stack {
 
 	api, nats := freePort(t), freePort(t)
 	s := &stack{
-		t: t, root: root, api: fmt.Sprintf("http://127.0.0.1:%d", api), nats: fmt.Sprintf("nats://127.0.0.1:%d", nats),
+		t: t, root: root, api: fmt.Sprintf("http://127.0.0.1:%d", api),
 		command: append(composeCommand(t, root, cache), "-p", project, "-f", "docker-compose.yml", "-f", override),
 		env:     append(os.Environ(), fmt.Sprint("TOCSIN_PORT=", api), fmt.Sprint("TOCSIN_NATS_PORT=", nats)),
 	}
@@ -128,7 +128,36 @@ func up(t *testing.T, config string) *stack {
 		t.Fatal(err)
 	}
 	t.Logf("up and healthy in %v", time.Since(start).Round(100*time.Millisecond))
+	password, err := s.run(t.Context(), "exec", "-T", "nats", "cat", "/secrets/publisher-password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.nats = fmt.Sprintf("nats://publisher:%s@127.0.0.1:%d", password, nats)
 	return s
+}
+
+// confined holds every container that runs to its limits, as the engine has them,
+// and the passwords to be for those that need them.
+func (s *stack) confined() {
+	s.t.Helper()
+	for _, service := range []string{"postgres", "nats", "tocsin"} {
+		id, err := s.run(s.t.Context(), "ps", "-q", service)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		out, err := exec.CommandContext(s.t.Context(), "docker", "inspect", "-f",
+			`{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.CapAdd}} {{.HostConfig.SecurityOpt}} {{gt .HostConfig.Memory 0}} {{gt .HostConfig.PidsLimit 0}}`,
+			strings.TrimSpace(string(id))).Output()
+		if got := strings.TrimSpace(string(out)); err != nil || got != "true [ALL] [] [no-new-privileges:true] true true" {
+			s.t.Errorf("container of %s: %s (%v)", service, got, err)
+		}
+	}
+	if out, err := s.run(s.t.Context(), "exec", "-T", "nats", "cat", "/secrets/database-url"); err == nil {
+		s.t.Errorf("NATS reads the database's password: %d bytes", len(out))
+	}
+	if out, err := s.run(s.t.Context(), "exec", "-T", "postgres", "psql", "-h", "127.0.0.1", "postgres://tocsin:tocsin@127.0.0.1/tocsin", "-c", "SELECT 1"); err == nil {
+		s.t.Errorf("the database takes the password tocsin: %s", out)
+	}
 }
 
 // down takes everything down and fails the test if anything is left.

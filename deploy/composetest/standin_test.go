@@ -190,6 +190,7 @@ func golang(ctx context.Context, name, made, busybox, root, cache string) error 
 const postgresEntrypoint = `#!/bin/sh
 set -e
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
+  if [ -n "$POSTGRES_PASSWORD_FILE" ]; then POSTGRES_PASSWORD=$(cat "$POSTGRES_PASSWORD_FILE"); fi
   printf '%s' "$POSTGRES_PASSWORD" > /tmp/password
   initdb -D "$PGDATA" -U "$POSTGRES_USER" --pwfile=/tmp/password --auth-local=trust --auth-host=scram-sha-256 -E UTF8 --locale=C
   rm /tmp/password
