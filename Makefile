@@ -97,6 +97,12 @@ KILLS ?= 10
 kill-test: ## Run the fixtures through a server that is killed KILLS=10 times
 	$(WITH_POSTGRES) $(GO) test -count=1 -timeout 0 -v ./internal/e2e -e2e.kills=$(KILLS)
 
+.PHONY: upgrade-test
+REF ?= 5d235ac
+upgrade-test: ## Upgrade from REF=5d235ac to this version and back, process by process, under load
+	@deploy/setup.sh postgresql
+	deploy/upgrade-test.sh $(REF)
+
 .PHONY: bench-affected
 N         ?= 10000
 V         ?= 1000

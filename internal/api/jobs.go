@@ -76,8 +76,13 @@ func (s jobQueue) one(ctx context.Context, id string, do func(context.Context, u
 }
 
 func toJob(j jobs.Job) v1.Job {
+	messages := 0
+	if j.Rejected {
+		messages = int(j.Messages)
+	}
 	return v1.Job{
-		Message: j.Message(), ID: j.ID.String(), Kind: j.Kind, Key: j.Key, State: j.State, Attempts: j.Attempts, Reason: j.Reason,
+		Messages: messages,
+		Message:  j.Message(), ID: j.ID.String(), Kind: j.Kind, Key: j.Key, State: j.State, Attempts: j.Attempts, Reason: j.Reason,
 		Progress: j.Progress, Result: j.Result, CreatedAt: j.CreatedAt, UpdatedAt: j.UpdatedAt,
 		Done: j.State == jobs.Done, Failed: j.State == jobs.Failed,
 	}

@@ -57,6 +57,9 @@ func (e *env) jobs(jobs []v1.Job) error {
 		switch {
 		case j.Failed || j.Reason != "" && !j.Done:
 			result = j.Reason
+			if j.Messages > 1 {
+				result = terminal.Count(j.Messages, "message") + ", the last: " + j.Reason
+			}
 		case !j.Done:
 			result = j.Progress
 		}

@@ -51,6 +51,8 @@ type Job struct {
 	// Rejected says that it is a message nobody could understand: never run,
 	// and failed from the start. Payload is a JSON string of its beginning.
 	Rejected bool `json:"rejected,omitempty"`
+	// Messages is how many of those it stands for: in a storm of them, more than one.
+	Messages int64 `json:"messages,omitempty"`
 	// Attempts counts the runs that have started, the present one included.
 	Attempts int `json:"attempts"`
 	// Reason says why the last attempt failed.

@@ -2,7 +2,6 @@ package jobs
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -84,11 +83,11 @@ func New(pool *pgxpool.Pool, b *bus.Bus, o Options) *Store {
 func (s *Store) policy(kind string) Policy { return s.opts.Policies[kind].withDefaults() }
 
 // columns are those of a Job, in the order of scan.
-const columns = `id, kind, key, payload, state, rejected, attempts, reason, progress, result, traceparent, fence, next_run_at, created_at, updated_at`
+const columns = `id, kind, key, payload, state, rejected, attempts, reason, progress, result, traceparent, fence, next_run_at, created_at, updated_at, messages`
 
 func scan(row pgx.CollectableRow) (j Job, err error) {
 	err = row.Scan(&j.ID, &j.Kind, &j.Key, &j.Payload, &j.State, &j.Rejected, &j.Attempts, &j.Reason, &j.Progress, &j.Result,
-		&j.traceparent, &j.Fence, &j.NextRunAt, &j.CreatedAt, &j.UpdatedAt)
+		&j.traceparent, &j.Fence, &j.NextRunAt, &j.CreatedAt, &j.UpdatedAt, &j.Messages)
 	return j, err
 }
 
@@ -179,56 +178,6 @@ func (s *Store) publish(ctx context.Context, kind string, ids ...uuid.UUID) erro
 		msgs[i] = bus.Message{Subject: bus.SubjectJobs + kind, ID: uuid.NewString(), Data: []byte(id.String())}
 	}
 	return s.bus.PublishBatch(ctx, msgs)
-}
-
-const rejectSQL = `
-INSERT INTO tocsin.job (kind, key, payload, state, rejected, reason)
-SELECT @kind::text, @key::text, @payload::json, 'failed', true, @reason::text
-WHERE NOT EXISTS (
-  SELECT FROM tocsin.job
-  WHERE kind = @kind AND key = @key AND rejected AND state = 'failed' AND created_at > now() - interval '10 minutes')
-RETURNING ` + columns
-
-const rejectedSQL = `
-SELECT ` + columns + ` FROM tocsin.job
-WHERE kind = @kind AND key = @key AND rejected
-ORDER BY id DESC LIMIT 1`
-
-// Reject keeps a message that nobody can understand as a failed job, with the
-// reason and the first 4 KiB of it. The same message within ten minutes, as
-// when it is handed over again, is the same job.
-func (s *Store) Reject(ctx context.Context, kind string, payload []byte, reason string) (Job, error) {
-	text, err := json.Marshal(clean(string(payload), rejectedKept))
-	if err != nil {
-		return Job{}, fmt.Errorf("reject %s message: %w", kind, err)
-	}
-	args := pgx.NamedArgs{
-		"kind": kind, "key": fmt.Sprintf("sha256:%x", sha256.Sum256(payload)),
-		"payload": json.RawMessage(text), "reason": clean(reason, maxReason),
-	}
-	var job Job
-	isNew := false
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		var err error
-		job, err = one(ctx, tx, rejectSQL, args)
-		if errors.Is(err, pgx.ErrNoRows) {
-			job, err = one(ctx, tx, rejectedSQL, args)
-			return err
-		}
-		if err != nil {
-			return err
-		}
-		isNew = true
-		return s.announce(ctx, tx, job)
-	})
-	if err != nil {
-		return Job{}, fmt.Errorf("reject %s message: %w", kind, err)
-	}
-	if isNew {
-		s.metrics.ended(kind, "rejected")
-		s.bus.Wake(bus.WakeJobs)
-	}
-	return job, nil
 }
 
 func (s *Store) announce(ctx context.Context, tx pgx.Tx, job Job) error {

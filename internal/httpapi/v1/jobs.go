@@ -11,6 +11,7 @@ type Job struct {
 	Attempts int    `json:"attempts" doc:"Attempts so far"`
 	Reason   string `json:"reason,omitempty" doc:"Why the last attempt failed"`
 	Message  string `json:"message,omitempty" doc:"The beginning of the message that nobody could understand, without what looks like a credential"`
+	Messages int    `json:"messages,omitempty" doc:"How many messages that nobody could understand the job stands for: after the first few in ten minutes, the others share one"`
 	Progress string `json:"progress,omitempty" doc:"What the job is doing now"`
 	Result   string `json:"result,omitempty" doc:"What came of it, such as a manifest digest"`
 	// WaitingFor is in the answer about one job, not in lists.
