@@ -129,7 +129,7 @@ func replica(t testing.TB, pool *pgxpool.Pool, change ...func(*options)) *world 
 			t.Fatal(err)
 		}
 	}
-	filters, err := filter.NewCompiler(filter.Limits{Timeout: 10 * time.Second})
+	filters, err := filter.NewCompiler(filter.Limits{})
 	fatal(err)
 	subs := subscription.Options{Pool: pool, Filters: filters, Keyring: o.Keyring, Logger: o.Logger, Sinks: protocols.Checker{}}
 	if o.Waker != nil {

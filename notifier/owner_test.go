@@ -4,11 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/internal/bus/bustest"
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -87,5 +93,53 @@ func TestOwnersEventsOnNATS(t *testing.T) {
 				t.Errorf("owner %q sees %s", owner, e.Data())
 			}
 		}
+	}
+}
+
+// An owner may have so many subscriptions, and creations at the same time count.
+func TestOwnersHaveOnlySoMany(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.subs.MaxPerOwner = 3
+	var wg sync.WaitGroup
+	var made, refused atomic.Int32
+	create := func(owner, key string) {
+		_, created, err := w.subs.Create(t.Context(), owner, schemas.Subscription{Key: key, Sink: "https://x.example/", Protocol: schemas.ProtocolHTTP})
+		switch {
+		case errors.Is(err, problem.Conflict):
+			refused.Add(1)
+		case err != nil:
+			t.Error(err)
+		case created:
+			made.Add(1)
+		}
+	}
+	for i := range 8 {
+		wg.Go(func() { create("a", fmt.Sprint(i)) })
+	}
+	wg.Wait()
+	if made.Load() != 3 || refused.Load() != 5 {
+		t.Errorf("%d made, %d refused; want 3 and 5", made.Load(), refused.Load())
+	}
+	create("b", "")
+	if made.Load() != 4 {
+		t.Error("another owner was refused")
+	}
+}
+
+// A dry run of a filter that costs much ends, and says how far it came.
+func TestDryRunsEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.manifests(t, 100)
+	w.mustChange(t, 1)
+	list := "[" + strings.TrimSuffix(strings.Repeat("1,", 60), ",") + "]"
+	dear := schemas.Subscription{Filters: []schemas.Filter{{CEL: fmt.Sprintf("data.counts.added >= 0 && %s.all(a, %s.all(b, [1,2,3,4,5,6,7,8,9].all(c, a + b + c > 0)))", list, list)}}}
+	dry, err := w.DryRun(t.Context(), "", dear, 0)
+	if err != nil || !dry.Stopped || dry.Events == 0 || dry.Events >= 100 {
+		t.Errorf("%+v, %v; want one that was stopped on its way", dry, err)
+	}
+	if dry, err = w.DryRun(t.Context(), "", schemas.Subscription{}, 0); err != nil || dry.Stopped || dry.Events < 100 {
+		t.Errorf("a cheap one: %+v, %v", dry, err)
 	}
 }

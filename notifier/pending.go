@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"tocsin.dev/tocsin/notifier/eventlog"
+	"tocsin.dev/tocsin/notifier/filter"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -85,6 +86,18 @@ ORDER BY p.id LIMIT 256 FOR UPDATE OF p SKIP LOCKED`
 
 const advancePending = `UPDATE tocsin.pending_match SET after = @after, digest = @digest, attempts = 0, reason = '' WHERE id = @id`
 
+// restPending is advancePending for one whose owner's budget of a turn is spent: it
+// goes on where it is, once those that are due now have had their turn.
+const restPending = `
+UPDATE tocsin.pending_match SET after = @after, digest = @digest, attempts = 0, reason = '',
+  due_at = clock_timestamp()
+WHERE id = @id`
+
+// ownerBudget is what the filters of one owner's subscriptions may cost in one turn,
+// in steps ([filter.Meter]): what is over it is matched in later turns, after the
+// others'. Nothing is left out for it.
+const ownerBudget = 2_000_000
+
 const postponePending = `
 UPDATE tocsin.pending_match SET attempts = attempts + 1, reason = @reason,
   due_at = clock_timestamp() + LEAST(interval '1 second' * 2 ^ LEAST(attempts, 9), interval '5 minutes')
@@ -105,6 +118,9 @@ type pendingMatch struct {
 
 	sub  *subscriber
 	owed []schemas.Owed
+
+	resting bool      // its owner's budget is spent
+	done    uuid.UUID // the last event it was matched with before
 }
 
 // matchPending matches one batch of events with what is pending; false if
@@ -166,14 +182,28 @@ func (n *Notifier) matchBatch(ctx context.Context, tx pgx.Tx, pending []*pending
 			p.sub = s // else it was deleted or disabled meanwhile
 		}
 	}
+	meters := map[string]*filter.Meter{}
+	for _, p := range pending {
+		p.done = first.after
+		if p.sub != nil && meters[p.sub.owner] == nil {
+			meters[p.sub.owner] = &filter.Meter{}
+		}
+	}
 	for part := range slices.Chunk(batch, eventlog.RenderBatch) {
-		if err := n.matchPart(ctx, tx, part, pending); err != nil {
+		if err := n.matchPart(ctx, tx, part, pending, meters); err != nil {
 			return err
 		}
 	}
 	for _, p := range pending {
 		if err := n.enqueue(ctx, tx, p.owed); err != nil {
 			return err
+		}
+		if p.sub != nil && p.resting {
+			args := pgx.NamedArgs{"id": p.id, "after": p.done, "digest": p.digest}
+			if _, err := tx.Exec(ctx, restPending, args); err != nil {
+				return fmt.Errorf("rest: %w", err)
+			}
+			continue
 		}
 		if p.sub != nil && more {
 			args := pgx.NamedArgs{"id": p.id, "after": last, "digest": p.digest}
@@ -197,9 +227,9 @@ func (n *Notifier) matchBatch(ctx context.Context, tx pgx.Tx, pending []*pending
 // matchPart renders the events that any of pending may want, and matches them.
 // One that can't be rendered is left for later by itself, for those who may
 // want it; where it is alone already, it is the error.
-func (n *Notifier) matchPart(ctx context.Context, tx pgx.Tx, part []*eventlog.Record, pending []*pendingMatch) error {
+func (n *Notifier) matchPart(ctx context.Context, tx pgx.Tx, part []*eventlog.Record, pending []*pendingMatch, meters map[string]*filter.Meter) error {
 	may := func(p *pendingMatch, r *eventlog.Record) bool {
-		return p.sub != nil && p.sub.plan.Allows(&r.Event) && p.sub.set.MatchAttributes(ctx, &r.Event)
+		return p.sub != nil && !p.resting && p.sub.plan.Allows(&r.Event) && p.sub.set.MatchAttributes(ctx, &r.Event)
 	}
 	part = slices.DeleteFunc(part, func(r *eventlog.Record) bool {
 		return !slices.ContainsFunc(pending, func(p *pendingMatch) bool { return may(p, r) })
@@ -224,6 +254,9 @@ func (n *Notifier) matchPart(ctx context.Context, tx pgx.Tx, part []*eventlog.Re
 				if may(p, r) {
 					subs = append(subs, p.subscription)
 				}
+				if p.sub != nil && !p.resting {
+					p.done = r.UUID
+				}
 			}
 			if err := leaveForLater(ctx, tx, pgx.NamedArgs{
 				"subscriptions": subs, "change": pending[0].changeID, "after": before, "until": behind, "update": pending[0].update,
@@ -234,8 +267,17 @@ func (n *Notifier) matchPart(ctx context.Context, tx pgx.Tx, part []*eventlog.Re
 			continue
 		}
 		for _, p := range pending {
+			if p.sub == nil || p.resting {
+				continue
+			}
+			meter := meters[p.sub.owner]
+			if meter.Spent() >= ownerBudget {
+				p.resting = true
+				continue
+			}
+			p.done = r.UUID
 			switch {
-			case !may(p, r) || !p.sub.set.Match(ctx, &r.Event):
+			case !may(p, r) || !p.sub.set.Match(filter.WithMeter(ctx, meter), &r.Event):
 			case p.sub.digests != "" && r.Rendered():
 				if p.digest == nil {
 					p.digest = &digest{}

@@ -82,5 +82,5 @@ func (s subscriptions) Rotate(ctx context.Context, owner, id string, r v1.Rotate
 
 func (s subscriptions) DryRun(ctx context.Context, owner string, spec schemas.Subscription, n int) (v1.DryRun, error) {
 	d, err := s.notifier.DryRun(ctx, owner, spec, n)
-	return v1.DryRun{Events: d.Events, Matched: d.Matched, Sample: d.Sample}, err
+	return v1.DryRun{Events: d.Events, Stopped: d.Stopped, Matched: d.Matched, Sample: d.Sample}, err
 }

@@ -139,7 +139,7 @@ func (a *App) newAnnouncer(s *services, pool *pgxpool.Pool, b *bus.Bus, keyring 
 		return err
 	}
 	if s.subscriptions, err = subscription.New(subscription.Options{
-		Pool: pool, Filters: filters, Keyring: keyring, Waker: b, Logger: log, Sinks: protocols.Checker{Reachable: a.checkSink, Refuse: a.ownIntake},
+		Pool: pool, Filters: filters, Keyring: keyring, Waker: b, Logger: log, MaxPerOwner: a.config.Notifier.MaxSubscriptions, Sinks: protocols.Checker{Reachable: a.checkSink, Refuse: a.ownIntake},
 	}); err != nil {
 		return err
 	}

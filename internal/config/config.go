@@ -159,10 +159,11 @@ type Matcher struct {
 
 // Notifier says what becomes of events.
 type Notifier struct {
-	Source         string   `yaml:"source" doc:"CloudEvents source of every event. Without it urn:tocsin:<instance>."`
-	EventSize      Size     `yaml:"event_size" doc:"Most bytes of an event's data; longer lists are cut, with a link to the rest."`
-	Retention      Duration `yaml:"retention" doc:"How long events are kept."`
-	DisableSummary bool     `yaml:"disable_summary" doc:"Clair's notifications hold every finding of an image, instead of the worst that was added and the worst that was removed."`
+	Source           string   `yaml:"source" doc:"CloudEvents source of every event. Without it urn:tocsin:<instance>."`
+	EventSize        Size     `yaml:"event_size" doc:"Most bytes of an event's data; longer lists are cut, with a link to the rest."`
+	Retention        Duration `yaml:"retention" doc:"How long events are kept."`
+	MaxSubscriptions int      `yaml:"max_subscriptions" doc:"How many subscriptions one owner may have."`
+	DisableSummary   bool     `yaml:"disable_summary" doc:"Clair's notifications hold every finding of an image, instead of the worst that was added and the worst that was removed."`
 }
 
 // Delivery says how events reach their subscribers. What a subscription sets
@@ -246,7 +247,7 @@ func Default() Config {
 			},
 		},
 		Matcher:  Matcher{EPSSThreshold: 0.1, Retention: 10, CacheAge: Duration(time.Hour)},
-		Notifier: Notifier{EventSize: 256 << 10, Retention: days(90)},
+		Notifier: Notifier{EventSize: 256 << 10, Retention: days(90), MaxSubscriptions: 1000},
 		Delivery: Delivery{
 			Schedule: []Duration{
 				Duration(5 * time.Second), Duration(30 * time.Second), Duration(2 * time.Minute), Duration(10 * time.Minute),

@@ -165,6 +165,7 @@ func (c *Config) validateRoles(p *problems) {
 		p.add("notifier.event_size", "leaves no room in a NATS message of 1MiB: choose at most 900KiB")
 	}
 	p.positive("notifier.retention", c.Notifier.Retention)
+	p.least("notifier.max_subscriptions", c.Notifier.MaxSubscriptions, 1)
 }
 
 func (c *Config) validateDelivery(p *problems) {

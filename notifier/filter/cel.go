@@ -2,12 +2,13 @@ package filter
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/interpreter"
 
 	"tocsin.dev/tocsin/schemas"
 )
@@ -27,7 +28,7 @@ const (
 type celCompiler struct {
 	env     *cel.Env
 	options []cel.ProgramOption
-	timeout time.Duration
+	limits  Limits
 }
 
 func newCEL(l Limits) (*celCompiler, error) {
@@ -69,22 +70,24 @@ func newCEL(l Limits) (*celCompiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &celCompiler{env: env, timeout: l.Timeout, options: []cel.ProgramOption{
-		cel.EvalOptions(cel.OptOptimize),
+	return &celCompiler{env: env, limits: l, options: []cel.ProgramOption{
+		cel.EvalOptions(cel.OptOptimize, cel.OptTrackCost),
+		cel.CostTracking(steps{}),
 		cel.CostLimit(l.Cost),
-		cel.InterruptCheckFrequency(1), // a turn may match a long text,
+		cel.InterruptCheckFrequency(100), // the process may be stopping
 	}}, nil
 }
 
 // celExpression is one filter of the dialect cel.
 type celExpression struct {
 	program cel.Program
-	timeout time.Duration
-	data    bool
+	limit   uint64
+	data    bool // it reads the data
+	later   bool // it costs too much to be evaluated while events are written
 	plan    Plan
 }
 
-func (n *celExpression) needsData() bool { return n.data }
+func (n *celExpression) needsData() bool { return n.data || n.later }
 
 func (n *celExpression) eval(ctx context.Context, e *Event) (ok bool, err error) {
 	defer func() {
@@ -98,9 +101,14 @@ func (n *celExpression) eval(ctx context.Context, e *Event) (ok bool, err error)
 			return false, err
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, n.timeout, fmt.Errorf("cel: over the time limit of %s", n.timeout))
-	defer cancel()
-	out, _, err := n.program.ContextEval(ctx, vars)
+	out, details, err := n.program.ContextEval(ctx, vars)
+	if over, ok := errors.AsType[interpreter.EvalCancelledError](err); ok && over.Cause == interpreter.CostLimitExceeded {
+		spend(ctx, n.limit)
+		return false, &ErrCost{n.limit}
+	}
+	if details != nil && details.ActualCost() != nil {
+		spend(ctx, *details.ActualCost())
+	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			return false, cause
@@ -152,15 +160,27 @@ func (b *builder) celExpression(text, at string) node {
 	if !b.stored && !b.fields(checked.NativeRep(), at) {
 		return nil
 	}
+	estimate, err := b.cel.env.EstimateCost(checked, sizes{})
+	if err != nil {
+		return b.refuse(at, "", "%s", oneLine(err.Error()))
+	}
+	if estimate.Max > b.limits.Estimate && !b.stored {
+		return b.refuse(at, "compare the elements of one list with something fixed, not those of two lists with each other",
+			"it would take up to %d steps for one event, over the limit of %d", estimate.Max, b.limits.Estimate)
+	}
 	program, err := b.cel.env.Program(checked, b.cel.options...)
 	if err != nil {
 		return b.refuse(at, "", "%s", oneLine(err.Error()))
 	}
-	n := &celExpression{program: program, timeout: b.cel.timeout}
+	n := &celExpression{program: program, limit: b.limits.Cost}
 	for _, r := range checked.NativeRep().ReferenceMap() {
 		if r.Name == "data" {
 			n.data = true
 		}
+	}
+	if !n.data {
+		b.early += min(estimate.Max, b.limits.Early+1)
+		n.later = b.early > b.limits.Early
 	}
 	planCEL(checked.NativeRep().Expr(), &n.plan)
 	return n

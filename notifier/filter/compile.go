@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"tocsin.dev/tocsin/schemas"
@@ -23,12 +22,13 @@ type Problem struct {
 
 // Limits bound what a filter may be. The zero value means the defaults.
 type Limits struct {
-	Nodes      int           // filter expressions in all; default 256
-	Depth      int           // nesting of all, any and not; default 16
-	Length     int           // bytes of one sql or cel expression or one value; default 4096
-	Total      int           // bytes of all expressions and values; default 16 KiB
-	Cost       uint64        // of one cel evaluation, in cel-go's units; default 300,000
-	Timeout    time.Duration // of one cel evaluation; default 100 ms
+	Nodes      int    // filter expressions in all; default 256
+	Depth      int    // nesting of all, any and not; default 16
+	Length     int    // bytes of one sql or cel expression or one value; default 4096
+	Total      int    // bytes of all expressions and values; default 16 KiB
+	Cost       uint64 // of one cel evaluation, in cel-go's units; default 2,000,000
+	Estimate   uint64 // of that, as estimated when it is written; default 1,000,000
+	Early      uint64 // estimated, of a subscription's cel expressions that are evaluated while events are written; default 500
 	Attributes map[string]Kind
 }
 
@@ -37,8 +37,9 @@ func (l Limits) defaults() Limits {
 	l.Depth = cmp.Or(l.Depth, 16)
 	l.Length = cmp.Or(l.Length, 4096)
 	l.Total = cmp.Or(l.Total, 16<<10)
-	l.Cost = cmp.Or(l.Cost, 300_000)
-	l.Timeout = cmp.Or(l.Timeout, 100*time.Millisecond)
+	l.Cost = cmp.Or(l.Cost, 2_000_000)
+	l.Estimate = cmp.Or(l.Estimate, 1_000_000)
+	l.Early = cmp.Or(l.Early, 500)
 	if l.Attributes == nil {
 		l.Attributes = Attributes
 	}
@@ -144,6 +145,7 @@ type builder struct {
 	problems []Problem
 	nodes    int
 	total    int
+	early    uint64 // estimated cost of what is evaluated while events are written
 }
 
 func (b *builder) refuse(pointer, hint, detail string, args ...any) node {

@@ -172,7 +172,7 @@ func TestTooManyAndTooDeep(t *testing.T) {
 }
 
 // TestHostileEvaluationEnds holds expressions that would run for very long to
-// the cost and time limits.
+// the limit of cost.
 func TestHostileEvaluationEnds(t *testing.T) {
 	t.Parallel()
 	c := compiler(t, Limits{})
@@ -187,7 +187,7 @@ func TestHostileEvaluationEnds(t *testing.T) {
 		"data.reason.matches('(a*)*(a*)*b')",
 		"data.added.exists(x, (data.reason + data.reason + data.reason + data.reason).matches('(a|a)*b'))",
 	} {
-		set, problems := c.Compile([]schemas.Filter{{CEL: text}})
+		set, problems := c.CompileStored([]schemas.Filter{{CEL: text}}) // as an earlier version took it
 		if problems != nil {
 			t.Errorf("%s is refused, so that nothing is evaluated: %v", text, problems)
 			continue

@@ -6,6 +6,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"tocsin.dev/tocsin/internal/problem"
 )
 
 const subscriptionsOwned = `SELECT id FROM tocsin.subscription WHERE owner = @owner`
@@ -22,6 +24,31 @@ func (st *Store) OwnedBy(ctx context.Context, owner string) ([]uuid.UUID, error)
 		return nil, fmt.Errorf("subscription: read an owner's subscriptions: %w", err)
 	}
 	return ids, nil
+}
+
+// The lock is the owner's, so that creations at the same time count one another.
+const (
+	lockOwner = `SELECT pg_advisory_xact_lock(hashtextextended('tocsin.subscriptions.' || @owner::text, 0))`
+
+	countOwned = `
+SELECT count(*), coalesce(bool_or(key = @key), false) FROM tocsin.subscription WHERE owner = @owner AND deleted_at IS NULL`
+)
+
+// room refuses one subscription more than an owner may have. One with a key that
+// the owner has used already is none more.
+func (st *Store) room(ctx context.Context, tx pgx.Tx, owner, key string) error {
+	if _, err := tx.Exec(ctx, lockOwner, pgx.NamedArgs{"owner": owner}); err != nil {
+		return fmt.Errorf("subscription: count an owner's subscriptions: %w", err)
+	}
+	var n int
+	var known bool
+	if err := tx.QueryRow(ctx, countOwned, pgx.NamedArgs{"owner": owner, "key": key}).Scan(&n, &known); err != nil {
+		return fmt.Errorf("subscription: count an owner's subscriptions: %w", err)
+	}
+	if n >= st.MaxPerOwner && !known {
+		return problem.New(problem.Conflict, "%s has %d subscriptions, which is the limit (notifier.max_subscriptions); delete some that are not needed", owner, n)
+	}
+	return nil
 }
 
 // State is a subscription in a list that says how each fares.

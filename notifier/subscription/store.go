@@ -42,6 +42,9 @@ type Options struct {
 	Waker   Waker // nil: no hints
 	Logger  *slog.Logger
 
+	// MaxPerOwner is how many subscriptions an owner may have; default 1,000.
+	MaxPerOwner int
+
 	// Sinks checks where subscriptions are delivered to, so that one that could
 	// never be is refused and not accepted in vain. Nil checks nothing, and
 	// protocols have to be given.
@@ -56,6 +59,7 @@ func New(o Options) (*Store, error) {
 	if o.Pool == nil || o.Filters == nil {
 		return nil, fmt.Errorf("subscription: a store needs a database pool and a compiler of filters")
 	}
+	o.MaxPerOwner = cmp.Or(o.MaxPerOwner, 1000)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return &Store{o}, nil
 }

@@ -53,6 +53,9 @@ func (st *Store) Create(ctx context.Context, owner string, spec schemas.Subscrip
 	digest := requestDigest(spec)
 	existing := uuid.Nil
 	err = pgx.BeginFunc(ctx, st.Pool, func(tx pgx.Tx) error {
+		if err := st.room(ctx, tx, owner, spec.Key); err != nil {
+			return err
+		}
 		tag, err := tx.Exec(ctx, insertSubscription, pgx.NamedArgs{
 			"id": id, "owner": owner, "key": spec.Key, "digest": digest, "spec": stripped(spec), "state": stateOf(spec.Config.Paused),
 		})

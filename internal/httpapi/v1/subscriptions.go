@@ -5,6 +5,7 @@ import "time"
 // DryRun says what a subscription would have matched.
 type DryRun struct {
 	Events  int      `json:"events" doc:"Recent events looked at"`
+	Stopped bool     `json:"stopped,omitempty" doc:"It looked at fewer events than were asked for, because the filters cost too much or it took too long"`
 	Matched int      `json:"matched" doc:"Those that the filters let through"`
 	Sample  []string `json:"sample" doc:"Ids of the newest that matched" nullable:"false"`
 }
