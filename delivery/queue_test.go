@@ -259,7 +259,7 @@ func TestOrdered(t *testing.T) {
 
 // A target that hangs, one that answers 500 and eight good ones: the good
 // ones have everything while the bad ones still hold what they were given.
-func TestBadTargetsDoNotHoldUpGoodOnes(t *testing.T) {
+func TestClairD1_BadTargetsDoNotHoldUpGoodOnes(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
 	release := make(chan struct{})

@@ -44,7 +44,7 @@ SELECT tocsin.uuidv7(), gen_random_uuid(), $1, now() - i * INTERVAL '1 ms' FROM 
 
 // Replicas share subscriptions between them, and one that ends gives its own
 // back at once.
-func TestReplicasShareAndHandOver(t *testing.T) {
+func TestClairD4_ReplicasShareAndHandOver(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
 	s := newSink(t, nil)

@@ -352,7 +352,7 @@ func TestBlobsSwept(t *testing.T) {
 
 // A lock is exclusive across processes, and losing its connection cancels what
 // it guards.
-func TestLock(t *testing.T) {
+func TestClairD14_LocksAreApart(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	a, b := &locker{p.pool}, &locker{p.pool}

@@ -11,7 +11,7 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-func TestUpdatesBetweenRunsAreChangesOfTheirOwn(t *testing.T) {
+func TestClairD3_UpdatesBetweenRunsAreChangesOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.index("web", deb("libssl3", "3.0.1", "openssl"), deb("bash", "5.2", "bash"))

@@ -205,7 +205,7 @@ func (c *counting) RenderChanges(ctx context.Context, keys []schemas.ChangeKey, 
 	return c.fewFindings.RenderChanges(ctx, keys, limit)
 }
 
-func TestClairNotifications(t *testing.T) {
+func TestClairD8_NotificationsOfAddedAndRemoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.manifests(t, 30)

@@ -13,7 +13,7 @@ import (
 
 // A process that was told to stop is not ready at once, and goes on serving for
 // the delay, so that a load balancer can leave it without losing a request.
-func TestShutdownDelay(t *testing.T) {
+func TestClairD16_ShutdownIsAwaited(t *testing.T) {
 	t.Parallel()
 	const delay = 2 * time.Second
 	s := newServerOn(t, fmt.Sprintf("database: {url: %q}\nnats: {url: %q}\nroles: [delivery]\nshutdown_delay: %s\n",
