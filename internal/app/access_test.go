@@ -90,6 +90,8 @@ var rules = map[string]rule{
 
 	"GET /api/v1/audit": admin, "GET /api/v1/tokens": admin, "POST /api/v1/tokens": admin.with(`{"name":"x","scopes":["nosuch"]}`), "DELETE /api/v1/tokens/{id}": admin,
 
+	"POST /ingest/{kind}": publishes.with(`{"events":[]}`),
+
 	"POST /indexer/api/v1/index_report": publishes.with(`{`), "DELETE /indexer/api/v1/index_report": publishes.with(`[]`),
 	"GET /indexer/api/v1/index_report/{digest}": looks, "DELETE /indexer/api/v1/index_report/{digest}": publishes,
 	"GET /indexer/api/v1/index_state":                        looks,
@@ -116,6 +118,9 @@ type site struct {
 // The owners: a has what b must not see.
 const ownerA, ownerB = "team-a", "team-b"
 
+// siteSecret is the secret of GitHub's webhooks.
+const siteSecret = "a secret of webhooks"
+
 // canary is in the name and the host's path of what belongs to ownerA.
 const canary = "canary-of-team-a"
 
@@ -124,6 +129,9 @@ func newSite(t *testing.T) *site {
 	c := config.Default()
 	c.DataDir = t.TempDir()
 	c.Updaters.Sets = []string{"osv"}
+	if err := c.Ingest.GitHubSecret.UnmarshalText([]byte(siteSecret)); err != nil {
+		t.Fatal(err)
+	}
 	c.Delivery.AllowNetworks = []config.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
 	pool := postgrestest.New(t)
 	a := New(c, v1.Version{Version: "test"}, slog.New(slog.DiscardHandler), nil)
@@ -198,7 +206,7 @@ func (w *site) ask(pattern, id, authorization, body string) *httptest.ResponseRe
 		method, path = http.MethodGet, cmp.Or(strings.TrimSuffix(pattern, "/"), "/nowhere")
 	}
 	digest := "sha256:" + strings.Repeat("0", 64)
-	path = strings.NewReplacer("{id}", id, "{ref}", digest, "{digest}", digest, "{$}", "").Replace(path)
+	path = strings.NewReplacer("{id}", id, "{kind}", "distribution", "{ref}", digest, "{digest}", digest, "{$}", "").Replace(path)
 	switch {
 	case strings.HasPrefix(path, "/matcher/api/v1/internal/update_operation/"):
 		path = "/matcher/api/v1/internal/update_operation/" + id

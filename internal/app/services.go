@@ -304,6 +304,7 @@ func (a *App) newAPI(pool *pgxpool.Pool, b *bus.Bus, s *services, queue *jobs.St
 		Services: api.Services(api.Roles{
 			Indexer: s.indexer, Uploads: uploads, Jobs: queue, Matcher: s.matcher, Updater: s.updater, Events: s.events,
 			Notifier: s.notifier, Subscriptions: s.subscriptions, Delivery: s.queue, Tokens: s.tokens, Audit: s.audit,
+			GitHubSecret: a.config.Ingest.GitHubSecret.Reveal(),
 		}),
 		Gate: gate,
 		Clair: clair.New(clair.Options{

@@ -135,7 +135,7 @@ func (h *hub) update(packages ...string) {
 	}
 	h.wait("the updater has run", func() bool {
 		_, b := h.call(h.t, "GET", "/api/v1/jobs/"+jobs.Items[0].ID, nil)
-		return bytes.Contains(b, []byte(`"done"`))
+		return bytes.Contains(b, []byte(`"done":true`))
 	})
 	h.settle(h.t)
 }

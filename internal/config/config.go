@@ -38,6 +38,7 @@ type Config struct {
 	Notifier Notifier `yaml:"notifier"`
 	Delivery Delivery `yaml:"delivery"`
 	Auth     Auth     `yaml:"auth"`
+	Ingest   Ingest   `yaml:"ingest"`
 	Secrets  Secrets  `yaml:"secrets"`
 	Log      Log      `yaml:"log"`
 }
@@ -205,6 +206,12 @@ type Auth struct {
 type PSK struct {
 	Key     Secret   `yaml:"key" doc:"Key, base64, with which clients of Clair's API sign their tokens (Clair's auth.psk.key)."`
 	Issuers []string `yaml:"iss" doc:"Issuers accepted beside Clair's own."`
+}
+
+// Ingest says how messages of registries are believed, beside those that bring a
+// token.
+type Ingest struct {
+	GitHubSecret Secret `yaml:"github_secret" doc:"Secret of the webhook in GitHub whose signature is believed at /ingest/github."`
 }
 
 // Secrets says how credentials are encrypted at rest.

@@ -107,6 +107,7 @@ func New(o Options) *Handler {
 	s.registerAdmin()
 	s.registerUploads()
 	s.registerAudit()
+	s.registerIngest()
 	describe(s.api.OpenAPI())
 
 	if o.Schemas != nil {

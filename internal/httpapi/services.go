@@ -28,5 +28,6 @@ type Services struct {
 	Deliveries    Deliveries
 	Stats         Stats
 	Tokens        Tokens
+	Ingest        Ingest
 	Audit         Audit // nil: nothing is written down
 }
