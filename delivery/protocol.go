@@ -1,7 +1,9 @@
 package delivery
 
 import (
+	"crypto/x509"
 	"errors"
+	"net/http"
 
 	"tocsin.dev/tocsin/internal/problem"
 )
@@ -41,6 +43,13 @@ type Environment struct {
 	// Dial opens every connection; it refuses addresses that must not be
 	// called. It is required.
 	Dial DialFunc
+	// Proxied has a transport for HTTP whose connections Dial opens use the proxy
+	// that there is, under the same rules; nil if there is none. Dial goes through
+	// it by itself.
+	Proxied func(*http.Transport)
+	// RootCAs are the authorities to trust where a subscription names none; nil
+	// means the system's.
+	RootCAs *x509.CertPool
 	// UserAgent names the program to the far side.
 	UserAgent string
 	// ClairCallback is the base URL of Clair's notification API, which content

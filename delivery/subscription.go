@@ -71,10 +71,11 @@ type TLS struct {
 	ServerName string
 }
 
-// Config makes the tls.Config, TLS 1.2 at least. An error is of class
+// Config makes the tls.Config, TLS 1.2 at least. roots are the authorities to
+// trust where t names none; nil means the system's. An error is of class
 // [ClassInvalid] and names the part that is wrong.
-func (t TLS) Config() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
+func (t TLS) Config(roots *x509.CertPool) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, RootCAs: roots}
 	if t.CA != "" {
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM([]byte(t.CA)) {

@@ -29,7 +29,7 @@ func Protocol() delivery.Protocol {
 			_, _, problems := read(sub)
 			return problems
 		},
-		New: func(e delivery.Environment) delivery.Opener { return Opener{Dial: e.Dial} },
+		New: func(e delivery.Environment) delivery.Opener { return Opener{Dial: e.Dial, RootCAs: e.RootCAs} },
 	}
 }
 

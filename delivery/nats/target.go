@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -20,6 +21,9 @@ import (
 type Opener struct {
 	// Dial opens every connection; it is the guard's.
 	Dial delivery.DialFunc
+	// RootCAs are the authorities to trust where a subscription names none; nil
+	// means the system's.
+	RootCAs *x509.CertPool
 }
 
 var _ delivery.Opener = Opener{}
@@ -30,7 +34,7 @@ func (o Opener) Open(_ context.Context, sub delivery.Subscription) (delivery.Tar
 	if problems != nil {
 		return nil, delivery.Invalid(problems)
 	}
-	tlsConfig, err := sub.TLS.Config()
+	tlsConfig, err := sub.TLS.Config(o.RootCAs)
 	if err != nil {
 		return nil, err
 	}

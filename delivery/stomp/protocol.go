@@ -25,7 +25,7 @@ func Protocol() delivery.Protocol {
 			return problems
 		},
 		New: func(e delivery.Environment) delivery.Opener {
-			return Opener{Dial: e.Dial, Clair: broker.Clair{Callback: e.ClairCallback, Read: e.ClairNotification}}
+			return Opener{Dial: e.Dial, RootCAs: e.RootCAs, Clair: broker.Clair{Callback: e.ClairCallback, Read: e.ClairNotification}}
 		},
 	}
 }

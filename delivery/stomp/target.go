@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -26,6 +27,9 @@ const maxConnections = 8
 type Opener struct {
 	// Dial opens every connection; it is the guard's.
 	Dial delivery.DialFunc
+	// RootCAs are the authorities to trust where a subscription names none; nil
+	// means the system's.
+	RootCAs *x509.CertPool
 	// Clair makes the messages of content mode clair.
 	Clair broker.Clair
 }
@@ -38,7 +42,7 @@ func (o Opener) Open(_ context.Context, sub delivery.Subscription) (delivery.Tar
 	if problems != nil {
 		return nil, delivery.Invalid(problems)
 	}
-	tlsConfig, err := sub.TLS.Config()
+	tlsConfig, err := sub.TLS.Config(o.RootCAs)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func Protocol() delivery.Protocol {
 			return problems
 		},
 		New: func(e delivery.Environment) delivery.Opener {
-			return New(Options{Dial: e.Dial, UserAgent: e.UserAgent, Callback: e.ClairCallback, ClairToken: e.ClairToken})
+			return New(Options{Dial: e.Dial, Proxied: e.Proxied, RootCAs: e.RootCAs, UserAgent: e.UserAgent, Callback: e.ClairCallback, ClairToken: e.ClairToken})
 		},
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +23,11 @@ type Options struct {
 	// Dial connects; it is where forbidden addresses are refused. It is
 	// required.
 	Dial delivery.DialFunc
+	// Proxied sets a transport up for a proxy; nil for none.
+	Proxied func(*http.Transport)
+	// RootCAs are the authorities to trust where a subscription names none; nil
+	// means the system's.
+	RootCAs *x509.CertPool
 	// UserAgent defaults to "Tocsin".
 	UserAgent string
 	// Origin is the WebHook-Request-Origin of the handshake, a DNS name;
@@ -56,14 +63,14 @@ func New(o Options) *Opener {
 }
 
 // transport keeps connections alive up to the number that one subscription's
-// concurrency asks for. It knows no proxy. A connection of HTTP/2, which all
+// concurrency asks for. It knows no proxy but that of o. A connection of HTTP/2, which all
 // requests to a host share, is asked whether it still lives when nothing has
 // come over it for a while, and is closed if no answer comes: without that, one
 // whose packets vanish on their way would be used for every attempt until the
 // operating system gives it up, a quarter of an hour later. (A connection of
 // HTTP/1 ends with the attempt that timed out.)
 func (o Options) transport() *http.Transport {
-	return &http.Transport{
+	t := &http.Transport{
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: o.Ping, PingTimeout: o.Ping},
 		Proxy:                  nil,
 		DialContext:            o.Dial,
@@ -75,6 +82,13 @@ func (o Options) transport() *http.Transport {
 		TLSHandshakeTimeout:    10 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
+	if o.RootCAs != nil {
+		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs}
+	}
+	if o.Proxied != nil {
+		o.Proxied(t)
+	}
+	return t
 }
 
 // Close ends the shared connections that are idle, at the end of a process.
@@ -115,7 +129,7 @@ func (o *Opener) Open(ctx context.Context, sub delivery.Subscription) (delivery.
 		return nil, delivery.Failed(delivery.ClassInvalid, errors.New("content mode clair needs the server's public URL to be configured"))
 	}
 	if sub.TLS != (delivery.TLS{}) {
-		conf, err := sub.TLS.Config()
+		conf, err := sub.TLS.Config(o.o.RootCAs)
 		if err != nil {
 			return nil, err
 		}

@@ -33,11 +33,15 @@ func (a *App) ExportUpdaters(ctx context.Context, sets []string, name string, w 
 	if len(sets) > 0 {
 		c.Sets = sets
 	}
+	transport, err := feedTransport(a.config.Updaters)
+	if err != nil {
+		return err
+	}
 	a.notice("fetching the feeds anew, which takes a while")
 	archive, err := updater.Compress(w, name)
 	if err != nil {
 		return err
 	}
-	err = updater.Export(ctx, archive, updater.Options{Config: c, Logger: a.log, UserAgent: a.userAgent()})
+	err = updater.Export(ctx, archive, updater.Options{Config: c, Transport: transport, Logger: a.log, UserAgent: a.userAgent()})
 	return errors.Join(err, archive.Close())
 }

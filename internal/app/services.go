@@ -180,7 +180,7 @@ func (a *App) newJobs(pool *pgxpool.Pool, b *bus.Bus, onFailed func(context.Cont
 func (a *App) newIndexer(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, queue *jobs.Store, keyring *secrets.Keyring,
 	uploads *blobs.Store, record *recorder, announcer indexer.Announcer) (*indexer.Indexer, error) {
 	c := a.config.Indexer
-	roots, proxy, err := egress(c)
+	roots, proxy, err := egress("indexer", c.CAFile, c.Proxy)
 	if err != nil {
 		return nil, err
 	}
@@ -215,8 +215,13 @@ func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, st
 }
 
 func (a *App) newUpdater(pool *pgxpool.Pool, b *bus.Bus, queue *jobs.Store, announcer *notifier.Announcer) (*updater.Service, error) {
+	transport, err := feedTransport(a.config.Updaters)
+	if err != nil {
+		return nil, err
+	}
 	return updater.New(updater.Options{
-		Config: UpdaterConfig(a.config), Pool: pool, Queue: queue, Intake: b, Waker: b, Announcer: announcer,
+		Transport: transport,
+		Config:    UpdaterConfig(a.config), Pool: pool, Queue: queue, Intake: b, Waker: b, Announcer: announcer,
 		UpdateLock: matcher.UpdateLockKey, UserAgent: a.userAgent(), Logger: a.log.With("role", "updater"), Registerer: a.registry,
 	})
 }
@@ -244,10 +249,19 @@ func (a *App) newDelivery(pool *pgxpool.Pool, b *bus.Bus, s *services) (*deliver
 	if psk != nil {
 		clairToken = psk.NotifierToken
 	}
+	roots, proxy, err := egress("delivery", c.CAFile, c.Proxy)
+	if err != nil {
+		return nil, err
+	}
+	guard := a.deliveryGuard()
+	dial, proxied := guard.DialContext, (func(*http.Transport))(nil)
+	if proxy != nil {
+		dial, proxied = guard.Through(proxy), func(t *http.Transport) { guard.Proxy(t, proxy) }
+	}
 	return delivery.NewWorker(pool, delivery.Options{
 		Subscriptions: s.subscriptions, Events: s.events, Announcer: s.announcer, Waker: b, Logger: a.log.With("role", "delivery"), Registerer: a.registry,
 		Openers: protocols.Openers(delivery.Environment{
-			Dial: a.deliveryGuard().DialContext, UserAgent: a.userAgent(), ClairCallback: a.publicURL() + "/notifier/api/v1/notification/",
+			Dial: dial, Proxied: proxied, RootCAs: roots, UserAgent: a.userAgent(), ClairCallback: a.publicURL() + "/notifier/api/v1/notification/",
 			ClairToken: clairToken, ClairNotification: clair.NotificationJSON(clair.Notices(s.notifier)),
 		}),
 		Config:    deliveryConfig(c),

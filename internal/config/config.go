@@ -126,6 +126,8 @@ type Updaters struct {
 	Sets           []string          `yaml:"sets" doc:"Updater sets to run. Empty runs all of claircore's."`
 	Filter         string            `yaml:"filter" doc:"Regular expression of the updaters to run, by name, such as ^debian/. Empty runs all of the sets."`
 	Config         Foreign           `yaml:"config" doc:"claircore's own keys by set or by updater, such as osv: {url: …}."`
+	Proxy          URL               `yaml:"proxy" doc:"HTTP proxy for feeds, as http://proxy.example:3128. Without it HTTPS_PROXY, HTTP_PROXY and NO_PROXY count."`
+	CAFile         string            `yaml:"ca_file" doc:"Certificate authorities to trust for feeds, beside those of the system."`
 	Schedules      map[string]string `yaml:"schedules" doc:"Cron specification by set, and of default."`
 	Concurrency    int               `yaml:"concurrency" doc:"Feeds parsed and stored at a time in this process; each is held in memory."`
 	SetConcurrency int               `yaml:"set_concurrency" doc:"Sets that run at a time in this process."`
@@ -171,6 +173,8 @@ type Notifier struct {
 // itself goes before.
 type Delivery struct {
 	AllowNetworks []Network  `yaml:"allow_networks" doc:"Networks outside the public internet that targets may be on, such as 127.0.0.0/8."`
+	Proxy         URL        `yaml:"proxy" doc:"HTTP proxy for deliveries of every protocol, as http://proxy.example:3128; it has to let CONNECT through to the ports of brokers. Hosts in allow_networks are reached directly."`
+	CAFile        string     `yaml:"ca_file" doc:"Certificate authorities to trust for targets whose subscription names none, beside those of the system."`
 	Schedule      []Duration `yaml:"schedule" doc:"Waits between attempts; after the last, a delivery is a dead letter."`
 	Jitter        float64    `yaml:"jitter" doc:"Share of each wait by which it may be shorter or longer, 0 to 1."`
 	Timeout       Duration   `yaml:"timeout" doc:"Longest attempt."`

@@ -83,7 +83,7 @@ func (c *Config) validateNATS(p *problems) {
 		p.add("nats.key_file", "cert_file and key_file go together")
 	}
 	for path, file := range map[string]string{
-		"nats.credentials_file": n.CredentialsFile, "nats.ca_file": n.CAFile, "nats.cert_file": n.CertFile, "nats.key_file": n.KeyFile, "indexer.ca_file": c.Indexer.CAFile,
+		"nats.credentials_file": n.CredentialsFile, "nats.ca_file": n.CAFile, "nats.cert_file": n.CertFile, "nats.key_file": n.KeyFile, "indexer.ca_file": c.Indexer.CAFile, "delivery.ca_file": c.Delivery.CAFile, "updaters.ca_file": c.Updaters.CAFile,
 	} {
 		if file == "" {
 			continue
@@ -120,9 +120,9 @@ func (c *Config) validateRoles(p *problems) {
 		p.add("indexer.retire_after", "is negative; 0 retires nothing")
 	}
 	p.positive("indexer.scan_timeout", i.ScanTimeout)
-	if u, err := url.Parse(i.Proxy.Reveal()); !i.Proxy.Empty() && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-		p.add("indexer.proxy", "is not the URL of a proxy, as in http://proxy.example:3128")
-	}
+	p.proxy("indexer.proxy", i.Proxy)
+	p.proxy("delivery.proxy", c.Delivery.Proxy)
+	p.proxy("updaters.proxy", c.Updaters.Proxy)
 	if i.ScanMemory != 0 {
 		p.size("indexer.scan_memory", i.ScanMemory, 128<<20)
 	}
@@ -276,5 +276,12 @@ func (p *problems) least(path string, n any, least int64) {
 	}
 	if v < least {
 		p.add(path, "is %d: has to be at least %d", v, least)
+	}
+}
+
+// proxy notes a URL that can't be a proxy's; an empty one is none.
+func (p *problems) proxy(path string, value URL) {
+	if u, err := url.Parse(value.Reveal()); !value.Empty() && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		p.add(path, "is not the URL of a proxy, as in http://proxy.example:3128")
 	}
 }
