@@ -27,6 +27,8 @@ func TestWhatHoldsASubscriptionIsVisibleAndEnds(t *testing.T) {
 	h.run()
 	h.publish(3, sub)
 	h.eventually("held back", func() bool { return h.count(`SELECT count(*) FROM tocsin.lane WHERE not_before IS NOT NULL`) == 1 })
+	// The attempt's outcome, written beside it, would overwrite a replay.
+	h.eventually("recorded", func() bool { return h.count(`SELECT count(*) FROM tocsin.attempt`) == 1 })
 	soon := time.Now().Add(time.Hour)
 	stats, err := h.store.Stats(t.Context(), []uuid.UUID{sub}, time.Hour)
 	if err != nil || len(stats) != 1 || stats[0].HeldUntil == nil || stats[0].HeldUntil.Before(soon) {
