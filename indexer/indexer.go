@@ -1,6 +1,7 @@
 package indexer
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -119,14 +120,14 @@ type Options struct {
 	Scanners Scanners
 	// Scans bound what a scan of a layer may cost.
 	Scans sandbox.Limits
-	// Concurrency is how many manifests this process indexes at a time; 2 if
-	// zero. Each takes one database connection beside those of the pool.
+	// Concurrency is how many manifests this process indexes at a
+	// time. Each takes one database connection beside those of the pool.
 	Concurrency int
 	// LayerConcurrency is how many layers of a manifest are scanned at a time, at
-	// most; 10 if zero.
+	// most.
 	LayerConcurrency int
 	// MaintainEvery is the pause between looks for manifests to index again or
-	// to clean up after; 15 s if zero.
+	// to clean up after.
 	MaintainEvery time.Duration
 	// RetireAfter is how long a manifest is kept in use that no name stands for
 	// any more; for ever if zero.
@@ -166,12 +167,10 @@ func New(ctx context.Context, o Options) (*Indexer, error) {
 	case o.Sealer == nil || o.Blobs == nil || o.DataDir == "":
 		return nil, errors.New("indexer: sealer, blob store and data directory are required")
 	}
-	if o.Concurrency <= 0 {
-		o.Concurrency = 2
-	}
-	if o.MaintainEvery <= 0 {
-		o.MaintainEvery = 15 * time.Second
-	}
+	d := Defaults()
+	o.Concurrency = cmp.Or(max(o.Concurrency, 0), d.Concurrency)
+	o.LayerConcurrency = cmp.Or(max(o.LayerConcurrency, 0), d.LayerConcurrency)
+	o.MaintainEvery = cmp.Or(max(o.MaintainEvery, 0), d.MaintainEvery)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

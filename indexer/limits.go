@@ -1,6 +1,10 @@
 package indexer
 
-import "time"
+import (
+	"time"
+
+	"tocsin.dev/tocsin/indexer/sandbox"
+)
 
 // Limits bound what a manifest and its layers may cost. A zero field means the
 // default of [DefaultLimits].
@@ -23,22 +27,25 @@ type Limits struct {
 	ResolveTimeout time.Duration
 }
 
-// DefaultLimits are the limits where the configuration names none.
-func DefaultLimits() Limits {
-	return Limits{
-		MaxLayers:        500,
-		MaxLayerBytes:    4 << 30,
-		MaxUnpackedBytes: 16 << 30,
-		MaxEntries:       500_000,
-		LayerTimeout:     20 * time.Minute,
-		StallTimeout:     30 * time.Second,
-		IndexTimeout:     time.Hour,
-		ResolveTimeout:   time.Minute,
+// Defaults are the options with which an indexer works unless told otherwise.
+func Defaults() Options {
+	return Options{
+		Limits: Limits{
+			MaxLayers:        500,
+			MaxLayerBytes:    4 << 30,
+			MaxUnpackedBytes: 16 << 30,
+			MaxEntries:       500_000,
+			LayerTimeout:     20 * time.Minute,
+			StallTimeout:     30 * time.Second,
+			IndexTimeout:     time.Hour,
+			ResolveTimeout:   time.Minute,
+		},
+		Scans: sandbox.Defaults(), Concurrency: 2, LayerConcurrency: 10, MaintainEvery: 15 * time.Second,
 	}
 }
 
 func (l Limits) withDefaults() Limits {
-	d := DefaultLimits()
+	d := Defaults().Limits
 	fill(&l.MaxLayers, d.MaxLayers)
 	fill(&l.MaxLayerBytes, d.MaxLayerBytes)
 	fill(&l.MaxUnpackedBytes, d.MaxUnpackedBytes)

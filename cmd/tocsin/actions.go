@@ -30,8 +30,9 @@ var commit = ""
 func actions() cli.Actions {
 	v := buildVersion()
 	return cli.Actions{
-		Version: v,
-		Check:   app.Check,
+		Defaults: app.Defaults(),
+		Version:  v,
+		Check:    app.Check,
 		Serve: func(ctx context.Context, c config.Config) error {
 			return app.New(c, v, logger(c.Log), notice).Run(ctx)
 		},

@@ -2,21 +2,21 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"strconv"
 	"time"
 )
 
-// Limits bound what a scan may cost. A zero field means its default.
+// Limits bound what a scan may cost. A zero field means that of [Defaults].
 type Limits struct {
-	// Timeout is how long one scan may take: 1 minute by default, and one
-	// second more for every 8 MiB of the layer.
+	// Timeout is how long one scan may take: one second more for every
+	// 8 MiB of the layer.
 	Timeout time.Duration
 	// Memory is how many bytes a child may use: by default 2 GiB, or half of
 	// what the machine or the container has, if that is less.
 	Memory int64
-	// Disk is how many bytes a child's temporary files may take: 8 GiB by
-	// default.
+	// Disk is how many bytes a child's temporary files may take.
 	Disk int64
 }
 
@@ -27,19 +27,20 @@ const (
 	minMemory      = 256 << 20
 )
 
+// Defaults are the limits where nothing else is asked for, but for the memory,
+// which depends on the machine.
+func Defaults() Limits { return Limits{Timeout: time.Minute, Disk: 8 << 30} }
+
 func (l Limits) withDefaults() Limits {
-	if l.Timeout <= 0 {
-		l.Timeout = time.Minute
-	}
+	d := Defaults()
+	l.Timeout = cmp.Or(max(l.Timeout, 0), d.Timeout)
 	if l.Memory <= 0 {
 		l.Memory = 2 << 30
 		if all := machineMemory(); all > 0 {
 			l.Memory = max(min(l.Memory, all/2), minMemory)
 		}
 	}
-	if l.Disk <= 0 {
-		l.Disk = 8 << 30
-	}
+	l.Disk = cmp.Or(max(l.Disk, 0), d.Disk)
 	return l
 }
 

@@ -126,7 +126,7 @@ const canary = "canary-of-team-a"
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	c := config.Default()
+	c := Defaults()
 	c.DataDir = t.TempDir()
 	c.Updaters.Sets = []string{"osv"}
 	if err := c.Ingest.GitHubSecret.UnmarshalText([]byte(siteSecret)); err != nil {

@@ -7,9 +7,9 @@ import (
 	"tocsin.dev/tocsin/internal/jobs"
 )
 
-// These are parts of the configuration as the packages take them. Package
-// config knows no package, so that it links without claircore and its reference
-// can be made from it alone; a test holds its defaults to the packages' own.
+// These are parts of the configuration as the packages take them, and
+// [Defaults] is the way back. Package config knows no other, so that it links
+// without claircore.
 
 func jobPolicy(c config.Jobs) jobs.Policy {
 	return jobs.Policy{MaxAttempts: c.MaxAttempts, MinBackoff: c.MinBackoff.Std(), MaxBackoff: c.MaxBackoff.Std()}

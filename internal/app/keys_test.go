@@ -29,7 +29,7 @@ func TestLostDataDirectory(t *testing.T) {
 	ctx := t.Context()
 	pool := postgrestest.New(t)
 	process := func() *App {
-		c := config.Default()
+		c := Defaults()
 		c.DataDir = t.TempDir()
 		return &App{config: c, log: slog.New(slog.DiscardHandler)}
 	}

@@ -30,7 +30,7 @@ func TestATakenAddressIsSaidFirst(t *testing.T) {
 	} {
 		t.Run(key, func(t *testing.T) {
 			t.Parallel()
-			c := config.Default()
+			c := Defaults()
 			c.DataDir = t.TempDir()
 			c.Listen, c.Introspection, c.NATS.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 			set(&c)
@@ -54,7 +54,7 @@ func TestAnotherNATSServerNeedsNoAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	c := config.Default()
+	c := Defaults()
 	c.Listen, c.Introspection, c.NATS.Listen = "127.0.0.1:0", "127.0.0.1:0", taken.Addr().String()
 	c.NATS.URL = config.NewURL("nats://nats.example.com:4222")
 	l, err := New(c, v1.Version{}, slog.New(slog.DiscardHandler), nil).listen()

@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tocsin.dev/tocsin/internal/bus/bustest"
-	"tocsin.dev/tocsin/internal/config"
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/internal/postgres/postgrestest"
 )
@@ -78,7 +77,7 @@ var description = regexp.MustCompile(`^Desc\{fqName: "([^"]*)", help: "((?:[^"\\
 
 // metricsTable describes every metric of a process of ours.
 func metricsTable(t *testing.T) (names []string, table string) {
-	c := config.Default()
+	c := Defaults()
 	c.DataDir = t.TempDir()
 	c.Updaters.Sets = []string{"osv"}
 	a := New(c, v1.Version{Version: "test"}, slog.New(slog.DiscardHandler), nil)

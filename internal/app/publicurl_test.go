@@ -32,7 +32,7 @@ func TestPublicURL(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			var logs bytes.Buffer
-			o := config.Default()
+			o := Defaults()
 			o.PublicURL = config.NewURL(c.configured)
 			a := New(o, v1.Version{}, slog.New(slog.NewTextHandler(&logs, nil)), nil)
 			a.addr.API = c.listens

@@ -24,8 +24,9 @@ const (
 	// MaxPayload is the largest message that the embedded server takes, in bytes.
 	MaxPayload = 1 << 20
 
-	defaultListen   = "127.0.0.1:4222"
-	defaultMaxStore = 8 << 30
+	defaultListen = "127.0.0.1:4222"
+	// DefaultMaxStore is [ServerOptions].MaxStore where that is zero.
+	DefaultMaxStore = 8 << 30
 	startTimeout    = 30 * time.Second
 )
 
@@ -41,7 +42,7 @@ type ServerOptions struct {
 	// [SubjectEvents] and below, nothing else. Without them, which is possible on
 	// loopback alone, everybody may do everything.
 	User, Password string
-	// MaxStore bounds the streams on disk, in bytes; 8 GiB if zero.
+	// MaxStore bounds the streams on disk, in bytes; [DefaultMaxStore] if zero.
 	MaxStore int64
 	Logger   *slog.Logger
 }
@@ -69,7 +70,7 @@ func Embedded(o ServerOptions) *Server {
 		o.Listen = defaultListen
 	}
 	if o.MaxStore == 0 {
-		o.MaxStore = defaultMaxStore
+		o.MaxStore = DefaultMaxStore
 	}
 	log := o.Logger
 	if log == nil {

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,40 +54,36 @@ const declareTimeout = 3 * time.Second
 // StreamOptions set what depends on the installation. A stream that exists is
 // changed to them.
 type StreamOptions struct {
-	// Replicas of every stream: 1, or 3 or 5 on a cluster; 1 if zero.
+	// Replicas of every stream: 1, or 3 or 5 on a cluster.
 	Replicas int
-	// IntakeMaxBytes bounds what waits to be recorded, 1 GiB if zero. A full
+	// IntakeMaxBytes bounds what waits to be recorded. A full
 	// intake refuses what is published to it.
 	IntakeMaxBytes int64
 	// JobKinds are the kinds of jobs that have messages; with none, any may. What
 	// is published for another kind is refused, since nobody would consume it.
 	JobKinds []string
-	// JobsMaxBytes bounds the messages of waiting jobs, 256 MiB if zero. Beyond
+	// JobsMaxBytes bounds the messages of waiting jobs. Beyond
 	// it, jobs wait in the database alone until there is room.
 	JobsMaxBytes int64
 	// EventsMaxBytes and EventsMaxAge bound the events kept for readers of
-	// NATS, 1 GiB and 7 days if zero. The oldest go first; the event log in the
+	// NATS. The oldest go first; the event log in the
 	// database has its own retention.
 	EventsMaxBytes int64
 	EventsMaxAge   time.Duration
 }
 
+// DefaultStreams are the options of streams where nothing else is asked for.
+func DefaultStreams() StreamOptions {
+	return StreamOptions{Replicas: 1, IntakeMaxBytes: 1 << 30, JobsMaxBytes: 256 << 20, EventsMaxBytes: 1 << 30, EventsMaxAge: 7 * 24 * time.Hour}
+}
+
 func (o StreamOptions) withDefaults() StreamOptions {
-	if o.Replicas == 0 {
-		o.Replicas = 1
-	}
-	if o.IntakeMaxBytes == 0 {
-		o.IntakeMaxBytes = 1 << 30
-	}
-	if o.JobsMaxBytes == 0 {
-		o.JobsMaxBytes = 256 << 20
-	}
-	if o.EventsMaxBytes == 0 {
-		o.EventsMaxBytes = 1 << 30
-	}
-	if o.EventsMaxAge == 0 {
-		o.EventsMaxAge = 7 * 24 * time.Hour
-	}
+	d := DefaultStreams()
+	o.Replicas = cmp.Or(o.Replicas, d.Replicas)
+	o.IntakeMaxBytes = cmp.Or(o.IntakeMaxBytes, d.IntakeMaxBytes)
+	o.JobsMaxBytes = cmp.Or(o.JobsMaxBytes, d.JobsMaxBytes)
+	o.EventsMaxBytes = cmp.Or(o.EventsMaxBytes, d.EventsMaxBytes)
+	o.EventsMaxAge = cmp.Or(o.EventsMaxAge, d.EventsMaxAge)
 	return o
 }
 

@@ -66,7 +66,7 @@ func startOn(t *testing.T, pool *pgxpool.Pool, set ...func(*config.Config)) *pro
 	t.Helper()
 	p := &process{pool: pool, served: map[string][]byte{}}
 	p.serveLayers(t)
-	c := config.Default()
+	c := app.Defaults()
 	c.DataDir = t.TempDir()
 	c.Database.URL = config.NewURL(p.pool.Config().ConnString())
 	c.Listen, c.Introspection, c.NATS.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"

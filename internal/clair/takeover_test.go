@@ -205,7 +205,7 @@ func TestFault7_ClairsDatabase(t *testing.T) {
 	d.update("new", "curl")
 	d.receipt(uuid.New(), "created", `{"manifest":"y"}`) // its update has been collected
 
-	c := config.Default()
+	c := app.Defaults()
 	c.Database.URL = config.NewURL(d.pool.Config().ConnString())
 	plan, err := app.New(c, v1.Version{}, slog.New(slog.DiscardHandler), nil).PlanTakeover(t.Context())
 	if err != nil {

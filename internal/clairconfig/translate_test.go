@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"tocsin.dev/tocsin/internal/app"
 	"tocsin.dev/tocsin/internal/clairconfig"
 	"tocsin.dev/tocsin/internal/config"
 )
@@ -22,7 +23,7 @@ func TestEveryKeyOfClairIsAnswered(t *testing.T) {
 	want := strings.Fields(string(text))
 	var got []string
 	ours := map[string]bool{}
-	for _, k := range config.Keys() {
+	for _, k := range config.Keys(app.Defaults()) {
 		ours[k.Path] = true
 	}
 	for _, k := range clairconfig.Keys() {
@@ -99,7 +100,7 @@ func TestTranslate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.Parse(text)
+	c, err := config.Parse(app.Defaults(), text)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -156,7 +157,7 @@ func TestTranslateStompAndDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.Parse(text)
+	c, err := config.Parse(app.Defaults(), text)
 	if err != nil || c.Validate() != nil || c.Listen != ":6060" || c.Updaters.Schedules["default"] != "off" {
 		t.Errorf("%v, %v:\n%s", err, c.Validate(), text)
 	}

@@ -32,6 +32,8 @@ type DemoOptions struct {
 
 // Actions are what the program does besides talking to a server.
 type Actions struct {
+	// Defaults are the configuration with nothing configured.
+	Defaults config.Config
 	// Check finds what is wrong with a valid configuration in the eyes of the
 	// parts it is for, and starts nothing.
 	Check func(c config.Config) error

@@ -55,7 +55,7 @@ func (c *configFromClairCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := config.Parse(out)
+	cfg, err := config.Parse(e.actions.Defaults, out)
 	if err == nil {
 		err = errors.Join(cfg.Validate(), e.actions.Check(cfg))
 	}

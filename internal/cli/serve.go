@@ -36,7 +36,7 @@ func (f configFlags) load(e *env) (config.Config, error) {
 		name, _, _ := strings.Cut(v, "=")
 		return slices.Contains(ours, name)
 	})
-	c, warnings, err := config.Load(f.Config, environ)
+	c, warnings, err := config.Load(e.actions.Defaults, f.Config, environ)
 	if err != nil {
 		return c, &hinted{error: err, hint: "docs/configuration.md lists every key; `tocsin config print` shows the effective ones."}
 	}

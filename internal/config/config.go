@@ -229,52 +229,22 @@ type Log struct {
 	Format string `yaml:"format" doc:"text, json, or auto: text on a terminal, else json."`
 }
 
-// Default is the configuration with nothing configured.
+// Default is what this package decides where nothing is configured. What the roles
+// do by default they say themselves: internal/app adds it.
 func Default() Config {
 	return Config{
 		Listen:        "127.0.0.1:6060",
 		Introspection: "127.0.0.1:8089",
 		DataDir:       defaultDataDir(),
 		Database:      Database{MaxConns: 16},
-		NATS: NATS{
-			Listen: "127.0.0.1:4222", MaxStore: 8 << 30, Replicas: 1,
-			IntakeMaxBytes: 1 << 30, EventsMaxBytes: 1 << 30, EventsMaxAge: days(7),
-		},
-		Jobs: Jobs{
-			MaxAttempts: 10, MinBackoff: Duration(5 * time.Second), MaxBackoff: Duration(10 * time.Minute),
-			KeepDone: days(7), KeepFailed: days(30),
-		},
-		Indexer: Indexer{
-			Concurrency: 2, LayerConcurrency: 10, MaxLayers: 500, MaxLayerSize: 4 << 30, MaxUnpackedSize: 16 << 30, MaxEntries: 500_000, MaxUploads: 64 << 30,
-			LayerTimeout: Duration(20 * time.Minute), StallTimeout: Duration(30 * time.Second),
-			IndexTimeout: Duration(time.Hour), ResolveTimeout: Duration(time.Minute), RetireAfter: days(30),
-			ScanTimeout: Duration(time.Minute), ScanDisk: 8 << 30,
-		},
-		Updaters: Updaters{
-			Concurrency: 1, SetConcurrency: 4, Fetches: 4, StaleAfter: Duration(72 * time.Hour), MaxDrop: 0.5,
-			Limits: UpdateLimits{
-				Response: 1 << 30, Unpacked: 16 << 30, Entry: 64 << 20, Requests: 50_000, Probes: 1_000, Import: 16 << 30,
-				Stall: Duration(time.Minute), Updater: Duration(time.Hour), Set: Duration(4 * time.Hour),
-			},
-		},
-		Matcher:  Matcher{EPSSThreshold: 0.1, Retention: 10, CacheAge: Duration(time.Hour)},
-		Notifier: Notifier{EventSize: 256 << 10, Retention: days(90), MaxSubscriptions: 1000},
-		Delivery: Delivery{
-			Schedule: []Duration{
-				Duration(5 * time.Second), Duration(30 * time.Second), Duration(2 * time.Minute), Duration(10 * time.Minute),
-				Duration(30 * time.Minute), Duration(2 * time.Hour), Duration(5 * time.Hour), Duration(10 * time.Hour),
-				Duration(14 * time.Hour), Duration(20 * time.Hour), Duration(24 * time.Hour),
-			},
-			Jitter: 0.2, Timeout: Duration(15 * time.Second), Concurrency: 16,
-			Breaker: Breaker{
-				ConsecutiveFailures: 10, FailureRatio: 0.6, Window: Duration(time.Minute), MinAttempts: 20,
-				OpenFor: Duration(10 * time.Second), MaxOpenFor: Duration(15 * time.Minute), DisableAfter: days(5),
-			},
-			Retention: days(30), Drain: Duration(10 * time.Second), CacheSize: 64 << 20, Conns: 6,
-		},
-		HTTP: HTTP{MaxConnections: 4096, MaxConnectionsPerAddress: 256},
-		Auth: Auth{Bootstrap: true, AuditRetention: days(400)},
-		Log:  Log{Level: "info", Format: "auto"},
+		NATS:          NATS{Listen: "127.0.0.1:4222"},
+		Indexer:       Indexer{RetireAfter: days(30)},
+		Updaters:      Updaters{Limits: UpdateLimits{Import: 16 << 30}},
+		Matcher:       Matcher{CacheAge: Duration(time.Hour)},
+		Notifier:      Notifier{MaxSubscriptions: 1000},
+		HTTP:          HTTP{MaxConnections: 4096, MaxConnectionsPerAddress: 256},
+		Auth:          Auth{Bootstrap: true, AuditRetention: days(400)},
+		Log:           Log{Level: "info", Format: "auto"},
 	}
 }
 

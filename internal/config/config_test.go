@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"tocsin.dev/tocsin/internal/app"
 	"tocsin.dev/tocsin/internal/config"
 )
 
@@ -28,7 +29,7 @@ func write(t *testing.T, text string) string {
 
 func load(t *testing.T, text string, environ ...string) config.Config {
 	t.Helper()
-	c, warnings, err := config.Load(write(t, text), environ)
+	c, warnings, err := config.Load(app.Defaults(), write(t, text), environ)
 	if err != nil || len(warnings) > 0 {
 		t.Fatalf("%v, warnings %v", err, warnings)
 	}
@@ -39,14 +40,14 @@ var same = cmp.Options{cmp.AllowUnexported(config.Secret{}, config.URL{}), cmpop
 
 func TestDefaultIsValid(t *testing.T) {
 	t.Parallel()
-	c, warnings, err := config.Load("", nil)
+	c, warnings, err := config.Load(app.Defaults(), "", nil)
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}
-	if d := cmp.Diff(config.Default(), load(t, "# nothing\n"), same); d != "" {
+	if d := cmp.Diff(app.Defaults(), load(t, "# nothing\n"), same); d != "" {
 		t.Errorf("an empty file changes something:\n%s", d)
 	}
 }
@@ -67,7 +68,7 @@ delivery:
   schedule: [1s, 2d]
 indexer: {max_layer_size: 1.5GiB, concurrency: 7}
 `)
-	want := config.Default()
+	want := app.Defaults()
 	want.Listen = "127.0.0.1:0"
 	want.Database.URL = config.NewURL("postgres://u:p@db/tocsin")
 	want.Roles = []string{"indexer", "matcher"}
@@ -105,19 +106,19 @@ func TestFileErrors(t *testing.T) {
 		"not a mapping":      {"- listen\n", "["},
 		"too large":          {"# " + strings.Repeat("x", 1<<20), "over"},
 	} {
-		_, _, err := config.Load(write(t, c.text), nil)
+		_, _, err := config.Load(app.Defaults(), write(t, c.text), nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "tocsin.yaml") {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
-	if _, _, err := config.Load(filepath.Join(t.TempDir(), "none.yaml"), nil); err == nil {
+	if _, _, err := config.Load(app.Defaults(), filepath.Join(t.TempDir(), "none.yaml"), nil); err == nil {
 		t.Error("a file that is not there is fine")
 	}
 }
 
 func TestErrorsShowNoSecret(t *testing.T) {
 	t.Parallel()
-	_, _, err := config.Load(write(t, "database: {url: 'postgres://u:hunter2@db/t'}\nnats: {password: hunter2}\nnope: 1\n"), nil)
+	_, _, err := config.Load(app.Defaults(), write(t, "database: {url: 'postgres://u:hunter2@db/t'}\nnats: {password: hunter2}\nnope: 1\n"), nil)
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("got %v", err)
 	}
@@ -163,13 +164,13 @@ func TestEnvironmentErrors(t *testing.T) {
 		"TOCSIN_DELIVERY_JITTER=x", "TOCSIN_UPDATERS_CONFIG=[1]", "TOCSIN_DATABASE_URL_FILE=/nonexistent", "TOCSIN_DELIVERY_CONNS=99999999999",
 	} {
 		name, _, _ := strings.Cut(entry, "=")
-		if _, _, err := config.Load("", []string{entry}); err == nil || !strings.Contains(err.Error(), name) {
+		if _, _, err := config.Load(app.Defaults(), "", []string{entry}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", entry, err)
 		}
 	}
 	for _, entry := range []string{"TOCSIN_LISTN=x", "TOCSIN_LISTEN_FILE=x"} {
 		name, _, _ := strings.Cut(entry, "=")
-		_, warnings, err := config.Load("", []string{entry})
+		_, warnings, err := config.Load(app.Defaults(), "", []string{entry})
 		if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], name) {
 			t.Errorf("%s: warnings %q, %v", entry, warnings, err)
 		}
@@ -281,11 +282,11 @@ func TestServiceLinksAreNotOurs(t *testing.T) {
 		"TOCSIN_PORT_6060_TCP=tcp://10.0.0.1:6060", "TOCSIN_PORT_6060_TCP_PROTO=tcp", "TOCSIN_PORT_6060_TCP_PORT=6060", "TOCSIN_PORT_6060_TCP_ADDR=10.0.0.1",
 		"TOCSIN_NATS_SERVICE_HOST=10.0.0.2", "TOCSIN_NATS_PORT=tcp://10.0.0.2:4222", "TOCSIN_NATS_PORT_4222_TCP_ADDR=10.0.0.2",
 	}
-	_, warnings, err := config.Load("", links)
+	_, warnings, err := config.Load(app.Defaults(), "", links)
 	if err != nil || len(warnings) != 0 {
 		t.Errorf("warnings %q, error %v; want neither", warnings, err)
 	}
-	_, warnings, err = config.Load("", []string{"TOCSIN_LISTEN_PORT_HTTP=1", "TOCSIN_SERVICE=1"})
+	_, warnings, err = config.Load(app.Defaults(), "", []string{"TOCSIN_LISTEN_PORT_HTTP=1", "TOCSIN_SERVICE=1"})
 	if err != nil || len(warnings) != 2 {
 		t.Errorf("warnings %q, error %v; want two warnings", warnings, err)
 	}
@@ -295,7 +296,7 @@ func TestServiceLinksAreNotOurs(t *testing.T) {
 func TestEveryKeyFromTheEnvironment(t *testing.T) {
 	t.Parallel()
 	var environ []string
-	for _, k := range config.Keys() {
+	for _, k := range config.Keys(app.Defaults()) {
 		if k.Default != "" {
 			environ = append(environ, k.Env+"="+k.Default)
 		}
@@ -304,7 +305,7 @@ func TestEveryKeyFromTheEnvironment(t *testing.T) {
 		}
 	}
 	c := load(t, "", environ...)
-	if d := cmp.Diff(config.Default(), c, same); d != "" {
+	if d := cmp.Diff(app.Defaults(), c, same); d != "" {
 		t.Error(d)
 	}
 }

@@ -15,12 +15,12 @@ import (
 // maxFile bounds a configuration file and a file named by a variable.
 const maxFile = 1 << 20
 
-// Load reads the configuration: defaults, then the file at path unless path is
+// Load reads the configuration: the defaults given, then the file at path unless path is
 // empty, then the environment ("NAME=value" as os.Environ has them). It does not
 // validate; see [Config.Validate]. Warnings are about variables that look like
 // ours and are not.
-func Load(path string, environ []string) (c Config, warnings []string, err error) {
-	c = Default()
+func Load(defaults Config, path string, environ []string) (c Config, warnings []string, err error) {
+	c = defaults
 	if path != "" {
 		b, err := readFile(path)
 		if err != nil {
@@ -40,10 +40,10 @@ func Load(path string, environ []string) (c Config, warnings []string, err error
 	return c, warnings, nil
 }
 
-// Parse reads the text of a configuration file over the defaults. It does not
+// Parse reads the text of a configuration file over the defaults given. It does not
 // validate.
-func Parse(text []byte) (Config, error) {
-	c := Default()
+func Parse(defaults Config, text []byte) (Config, error) {
+	c := defaults
 	if err := parse(text, &c); err != nil {
 		return Config{}, fmt.Errorf("configuration: %w", err)
 	}

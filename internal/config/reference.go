@@ -13,10 +13,9 @@ type Key struct {
 	Path, Env, Type, Default, Doc string
 }
 
-// Keys documents every key, in the order of their declaration. The default of
-// data_dir depends on the user and is left out.
-func Keys() []Key {
-	c := Default()
+// Keys documents every key, in the order of their declaration, with its default in
+// c. That of data_dir depends on the user and is left out.
+func Keys(c Config) []Key {
 	c.DataDir = ""
 	var out []Key
 	for _, k := range c.keys() {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"tocsin.dev/tocsin/internal/app"
 	"tocsin.dev/tocsin/internal/config"
 )
 
@@ -51,7 +52,7 @@ Durations are written ` + "`10s`, `5m`, `1h30m`, `7d`" + `, sizes ` + "`512KiB`,
 <!-- made from internal/config; do not edit -->
 `)
 	section := ""
-	for _, k := range config.Keys() {
+	for _, k := range config.Keys(app.Defaults()) {
 		head, _, nested := strings.Cut(k.Path, ".")
 		if !nested {
 			head = "Server"

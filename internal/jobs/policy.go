@@ -22,12 +22,6 @@ func DefaultPolicy() Policy {
 	return Policy{MaxAttempts: 10, MinBackoff: 5 * time.Second, MaxBackoff: 10 * time.Minute}
 }
 
-// How long jobs that have ended are kept where [Options] does not say.
-const (
-	DefaultKeepDone   = 7 * 24 * time.Hour
-	DefaultKeepFailed = 30 * 24 * time.Hour
-)
-
 func (p Policy) withDefaults() Policy {
 	d := DefaultPolicy()
 	return Policy{

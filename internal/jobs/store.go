@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,12 +34,11 @@ const (
 type Options struct {
 	// Policies by kind; a kind without one has [DefaultPolicy].
 	Policies map[string]Policy
-	// Lease is how long a runner that has gone silent keeps its job; 30 s if zero.
+	// Lease is how long a runner that has gone silent keeps its job.
 	Lease time.Duration
-	// SweepEvery is the longest pause between two sweeps of Run; 5 s if zero.
+	// SweepEvery is the longest pause between two sweeps of Run.
 	SweepEvery time.Duration
-	// KeepDone and KeepFailed are how long ended jobs are kept; [DefaultKeepDone]
-	// and [DefaultKeepFailed] if zero.
+	// KeepDone and KeepFailed are how long ended jobs are kept.
 	KeepDone, KeepFailed time.Duration
 	// RunBy names the role that runs a kind of jobs, for people.
 	RunBy map[string]string
@@ -48,6 +48,11 @@ type Options struct {
 	Logger   *slog.Logger
 	// Registerer takes this package's metrics; none if nil.
 	Registerer prometheus.Registerer
+}
+
+// Defaults are the options with which a store works unless told otherwise.
+func Defaults() Options {
+	return Options{Lease: 30 * time.Second, SweepEvery: 5 * time.Second, KeepDone: 7 * 24 * time.Hour, KeepFailed: 30 * 24 * time.Hour}
 }
 
 // A Store keeps jobs. Its methods may be called concurrently.
@@ -61,18 +66,9 @@ type Store struct {
 
 // New returns a store on a migrated database. It starts nothing.
 func New(pool *pgxpool.Pool, b *bus.Bus, o Options) *Store {
-	if o.Lease == 0 {
-		o.Lease = 30 * time.Second
-	}
-	if o.SweepEvery == 0 {
-		o.SweepEvery = 5 * time.Second
-	}
-	if o.KeepDone == 0 {
-		o.KeepDone = DefaultKeepDone
-	}
-	if o.KeepFailed == 0 {
-		o.KeepFailed = DefaultKeepFailed
-	}
+	d := Defaults()
+	o.Lease, o.SweepEvery = cmp.Or(o.Lease, d.Lease), cmp.Or(o.SweepEvery, d.SweepEvery)
+	o.KeepDone, o.KeepFailed = cmp.Or(o.KeepDone, d.KeepDone), cmp.Or(o.KeepFailed, d.KeepFailed)
 	log := o.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
