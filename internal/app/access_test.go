@@ -88,7 +88,7 @@ var rules = map[string]rule{
 	"POST /api/v1/deliveries/replay": changes, "POST /api/v1/deliveries/drop": changes,
 	"GET /api/v1/stats": sees.own(),
 
-	"GET /api/v1/audit": admin, "GET /api/v1/tokens": admin, "POST /api/v1/tokens": admin.with(`{"name":"x","scopes":["nosuch"]}`), "DELETE /api/v1/tokens/{id}": admin,
+	"GET /api/v1/audit": admin, "GET /api/v1/doctor": admin, "GET /api/v1/tokens": admin, "POST /api/v1/tokens": admin.with(`{"name":"x","scopes":["nosuch"]}`), "DELETE /api/v1/tokens/{id}": admin,
 
 	"POST /ingest/{kind}": publishes.with(`{"events":[]}`),
 

@@ -70,8 +70,8 @@ func (a *App) figures(pool *pgxpool.Pool, b *bus.Bus, s *services) error {
 			return out, nil
 		}},
 		{Name: "tocsin_database_bytes", Help: "Size of the database.", Every: sizesEvery, Ask: func(ctx context.Context) ([]telemetry.Figure, error) {
-			n, err := postgres.Size(ctx, pool)
-			return one(float64(n)), err
+			server, err := postgres.Examine(ctx, pool)
+			return one(float64(server.Bytes)), err
 		}},
 	} {
 		p.Log = a.log

@@ -55,6 +55,7 @@ type services struct {
 	keys          *keyWatch
 	api           *httpapi.Handler
 	pages         *web.Handler
+	doctor        *doctor
 }
 
 // run is the loop of a role.
@@ -313,13 +314,15 @@ func (a *App) newAPI(pool *pgxpool.Pool, b *bus.Bus, s *services, queue *jobs.St
 	if err != nil {
 		return nil, fmt.Errorf("page: %w", err)
 	}
+	faces := api.Services(api.Roles{
+		Indexer: s.indexer, Uploads: uploads, Jobs: queue, Matcher: s.matcher, Updater: s.updater, Events: s.events,
+		Notifier: s.notifier, Subscriptions: s.subscriptions, Delivery: s.queue, Tokens: s.tokens, Audit: s.audit,
+		GitHubSecret: a.config.Ingest.GitHubSecret.Reveal(),
+	})
+	s.doctor = &doctor{app: a, pool: pool, bus: b, roles: s, stats: faces.Stats, now: time.Now}
+	faces.Doctor = s.doctor
 	handler = httpapi.New(httpapi.Options{
-		Pages: s.pages,
-		Services: api.Services(api.Roles{
-			Indexer: s.indexer, Uploads: uploads, Jobs: queue, Matcher: s.matcher, Updater: s.updater, Events: s.events,
-			Notifier: s.notifier, Subscriptions: s.subscriptions, Delivery: s.queue, Tokens: s.tokens, Audit: s.audit,
-			GitHubSecret: a.config.Ingest.GitHubSecret.Reveal(),
-		}),
+		Pages: s.pages, Services: faces,
 		Gate: gate,
 		Clair: clair.New(clair.Options{
 			Indexer: clair.Images(s.indexer, s.matcher), Matcher: clair.Feeds(store, s.matcher), Notifications: clair.Notices(s.notifier),

@@ -72,6 +72,7 @@ type commands struct {
 	Migrate migrateCmd `cmd:"" group:"run" help:"Bring the database up to date, or take over Clair's."`
 	Config  configCmd  `cmd:"" group:"run" help:"Check or print the configuration."`
 	Health  healthCmd  `cmd:"" group:"run" help:"Say whether the server is there and ready."`
+	Doctor  doctorCmd  `cmd:"" group:"run" help:"Look whether the deployment is as it should be, and say what to do."`
 	Version versionCmd `cmd:"" group:"run" help:"Print the version."`
 
 	Completion  completionCmd    `cmd:"" group:"run" help:"Print what a shell needs to complete commands."`

@@ -250,6 +250,7 @@ func (b *browser) everyPage() (links map[string]string) {
 		{"feeds", "/ui/feeds", "osv/go"},
 		{"jobs", "/ui/jobs", "manifest"},
 		{"tokens", "/ui/tokens", "yours"},
+		{"doctor", "/ui/doctor", "postgres.durability"},
 		{"audit", "/ui/audit", "subscriptions.create"},
 		{"nothing", "/ui/nothing", "There is nothing here"},
 	} {

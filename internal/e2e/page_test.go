@@ -195,7 +195,7 @@ var routes = []string{
 	"GET /ui/vulnerabilities", "GET /ui/vulnerabilities/CVE-2025-30204", "GET /ui/events", "GET /ui/events/x", "GET /ui/live",
 	"GET /ui/subscriptions", "GET /ui/subscriptions/new", "POST /ui/subscriptions/new", "GET /ui/subscriptions/x", "POST /ui/subscriptions/x/delete",
 	"GET /ui/deliveries/x", "POST /ui/deliveries/x/replay", "GET /ui/feeds", "POST /ui/feeds", "GET /ui/jobs", "POST /ui/jobs/x/retry",
-	"GET /ui/audit", "GET /ui/tokens", "POST /ui/tokens", "POST /ui/tokens/x/revoke", "POST /ui/logout", "GET /ui/nothing",
+	"GET /ui/audit", "GET /ui/doctor", "GET /ui/tokens", "POST /ui/tokens", "POST /ui/tokens/x/revoke", "POST /ui/logout", "GET /ui/nothing",
 }
 
 // Nobody gets in without a token, nor does a form work that another page made.

@@ -29,7 +29,19 @@ type Stats interface {
 	Stats(ctx context.Context, owner string) (v1.Stats, error)
 }
 
+// Doctor looks whether a deployment is as it should be.
+type Doctor interface {
+	Doctor(ctx context.Context) (v1.Doctor, error)
+}
+
 func (s *server) registerAdmin() {
+	add(s, get, "/doctor", "Look whether the deployment is as it should be, and say what to do", administ, 0, func(ctx context.Context, _ *struct{}) (*body[v1.Doctor], error) {
+		if s.Services.Doctor == nil {
+			return nil, absent("the doctor")
+		}
+		d, err := s.Services.Doctor.Doctor(ctx)
+		return &body[v1.Doctor]{d}, err
+	})
 	add(s, get, "/version", "What is running", nil, 0, func(context.Context, *struct{}) (*body[v1.Version], error) {
 		return &body[v1.Version]{s.Version}, nil
 	})

@@ -27,6 +27,7 @@ type Services struct {
 	Subscriptions Subscriptions
 	Deliveries    Deliveries
 	Stats         Stats
+	Doctor        Doctor
 	Tokens        Tokens
 	Ingest        Ingest
 	Audit         Audit // nil: nothing is written down

@@ -59,11 +59,11 @@ func (s Style) Severity(normalized, text string) string {
 // State colours text by what a state means: ended well, given up, or waiting.
 func (s Style) State(state string) string {
 	switch state {
-	case "indexed", "done", "delivered", "active", "updated", "closed":
+	case "indexed", "done", "delivered", "active", "updated", "closed", "ok":
 		return s.Good(state)
 	case "failed", "dead", "disabled", "open", "rejected":
 		return s.Bad(state)
-	case "failing", "paused", "pending", "running", "half-open", "queued":
+	case "failing", "paused", "pending", "running", "half-open", "queued", "warning":
 		return s.Warn(state)
 	}
 	return state

@@ -123,6 +123,7 @@ func New(o Options) (*Handler, error) {
 		"GET /ui/tokens":                     (*visit).tokens,
 		"POST /ui/tokens":                    (*visit).makeToken,
 		"POST /ui/tokens/{id}/revoke":        (*visit).revokeToken,
+		"GET /ui/doctor":                     (*visit).doctor,
 		"GET /ui/audit":                      (*visit).audit,
 		"POST /ui/logout":                    (*visit).logout,
 		"/ui/":                               (*visit).nowhere,
