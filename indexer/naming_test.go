@@ -3,6 +3,7 @@ package indexer
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -176,4 +177,40 @@ func TestReplacedWhileIndexed(t *testing.T) {
 		}
 		return !left
 	})
+}
+
+// A name without its tag finds what its only tag stands for; of several, the
+// error lists them.
+func TestNameWithoutTag(t *testing.T) {
+	t.Parallel()
+	r := newPlace(t).newRig(t, nil)
+	one := r.named(t, "a", "", "registry.example:5000/team/app:1")
+	r.named(t, "b", "", "registry.example:5000/team/app/sub:1") // another repository
+	look := func(ref string) (string, error) {
+		found, err := r.Lookup(t.Context(), ref)
+		if err != nil {
+			return "", err
+		}
+		return found[0].Digest, nil
+	}
+	if got, err := look("registry.example:5000/team/app"); err != nil || got != one {
+		t.Errorf("its only tag: %q, %v", got, err)
+	}
+	for _, ref := range []string{"registry.example:5000/team/app:2", "registry.example:5000/team", "registry.example", "team/app", "", "app%"} {
+		if got, err := look(ref); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%q finds %q, %v", ref, got, err)
+		}
+	}
+	r.named(t, "c", "", "registry.example:5000/team/app:2")
+	_, err := look("registry.example:5000/team/app")
+	if !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "/app:1, registry.example:5000/team/app:2") {
+		t.Errorf("two tags: %v", err)
+	}
+	exact := r.named(t, "d", "", "registry.example:5000/team/app")
+	if got, err := look("registry.example:5000/team/app"); err != nil || got != exact {
+		t.Errorf("the name itself: %q, %v", got, err)
+	}
+	if _, err := r.Find(t.Context(), "registry.example:5000/team/app/sub"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Find is exact: %v", err)
+	}
 }

@@ -2,6 +2,7 @@ package indexer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -92,10 +93,9 @@ WHERE x.name = @ref AND m.state <> 'deleted'
 ORDER BY x.platform`
 )
 
-// Get finds an image by digest or by name; of several platforms, the first. If
-// there is none, the error is [ErrNotFound].
+// Get is Lookup's first: of several platforms, one.
 func (ix *Indexer) Get(ctx context.Context, ref string) (Image, error) {
-	found, err := ix.Find(ctx, ref)
+	found, err := ix.Lookup(ctx, ref)
 	if err != nil {
 		return Image{}, err
 	}
@@ -122,6 +122,43 @@ func (ix *Indexer) Find(ctx context.Context, ref string) ([]Image, error) {
 		return nil, ErrNotFound
 	}
 	return found, nil
+}
+
+const (
+	// tagsOf are the names that are ref with a tag.
+	tagsOf = `
+SELECT DISTINCT name FROM tocsin.name
+WHERE starts_with(name, @ref || ':') AND strpos(substr(name, length(@ref) + 2), '/') = 0
+ORDER BY name LIMIT @limit`
+
+	// maxTags is how many names are listed to choose from.
+	maxTags = 10
+)
+
+// Lookup is Find for people: a name without its tag finds what its only tag
+// stands for. If it has several, the error is [ErrNotFound] and lists them.
+func (ix *Indexer) Lookup(ctx context.Context, ref string) ([]Image, error) {
+	found, err := ix.Find(ctx, ref)
+	// A colon after the last slash begins a tag; before it, a port.
+	if !errors.Is(err, ErrNotFound) || ref == "" || strings.Contains(ref[strings.LastIndex(ref, "/")+1:], ":") {
+		return found, err
+	}
+	rows, err := ix.opts.Pool.Query(ctx, tagsOf, pgx.NamedArgs{"ref": ref, "limit": maxTags + 1})
+	if err != nil {
+		return nil, fmt.Errorf("find image: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("find image: %w", err)
+	case len(names) == 0:
+		return nil, ErrNotFound
+	case len(names) == 1:
+		return ix.Find(ctx, names[0])
+	case len(names) > maxTags:
+		names[maxTags] = "…"
+	}
+	return nil, fmt.Errorf("%w called %s; say which of these: %s", ErrNotFound, ref, strings.Join(names, ", "))
 }
 
 // IndexReport returns claircore's report of a manifest, which says in State and

@@ -139,7 +139,7 @@ func (e *Engine) newCoverage(ctx context.Context, packages [][]place) (*coverage
 	if len(found) == 0 {
 		return c, nil
 	}
-	scopes, err := e.scopes(ctx, found)
+	scopes, err := scopesOf(ctx, e.pool, found)
 	if err != nil {
 		return nil, err
 	}
@@ -150,18 +150,10 @@ func (e *Engine) newCoverage(ctx context.Context, packages [][]place) (*coverage
 		}
 	}
 	for p := range c.feeds {
-		dates := map[string]time.Time{}
-		for i, m := range e.matchers.all {
-			if p.matchers&e.matchers.masks[i] == 0 {
-				continue
-			}
-			for _, s := range scopes {
-				if _, known := dates[s.updater]; !known && p.meets(s.environment, m) {
-					dates[s.updater] = s.date
-					if at, ok := fresh[s.updater]; ok {
-						dates[s.updater] = at
-					}
-				}
+		dates := e.speakers(p, scopes)
+		for u := range dates {
+			if at, ok := fresh[u]; ok {
+				dates[u] = at
 			}
 		}
 		for _, u := range slices.Sorted(maps.Keys(dates)) {
@@ -169,6 +161,23 @@ func (e *Engine) newCoverage(ctx context.Context, packages [][]place) (*coverage
 		}
 	}
 	return c, nil
+}
+
+// speakers are the updaters whose scopes meet a place, with the date of their
+// data.
+func (e *Engine) speakers(p place, scopes []scope) map[string]time.Time {
+	dates := map[string]time.Time{}
+	for i, m := range e.matchers.all {
+		if p.matchers&e.matchers.masks[i] == 0 {
+			continue
+		}
+		for _, s := range scopes {
+			if _, known := dates[s.updater]; !known && p.meets(s.environment, m) {
+				dates[s.updater] = s.date
+			}
+		}
+	}
+	return dates
 }
 
 // of sums the coverage of packages up by distribution and ecosystem.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/quay/claircore"
 	"github.com/quay/claircore/toolkit/types"
 
@@ -140,5 +141,94 @@ func TestCoverage(t *testing.T) {
 	evs := logged[schemas.IndexedEvent](w, "indexed")
 	if got := *evs[len(evs)-1].Extensions.Coverage; got != schemas.CoveragePartial {
 		t.Errorf("with a scanner that could not see everything, coverage is %q", got)
+	}
+}
+
+// What events of changes say of coverage is what would be said of the image at
+// that moment: whatever feeds have come and gone, and whoever indexed it.
+func TestCoverageOfChanges(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	bullseye := &claircore.Distribution{
+		DID: "debian", Name: "Debian GNU/Linux", Version: "11 (bullseye)", VersionID: "11", VersionCodeName: "bullseye", PrettyName: "Debian GNU/Linux 11 (bullseye)",
+	}
+	ssl, net := deb("libssl3", "3.0", "openssl"), gomod("golang.org/x/net", [3]int32{0, 16, 0})
+	own := gomod("example.com/app", [3]int32{})
+	own.pkg.Version, own.pkg.NormalizedVersion = "(devel)", claircore.Version{Kind: claircore.UnmatchableKind}
+	w.index("deb", ssl)
+	w.index("go", net, own)
+	w.index("both", ssl, net)
+	w.index("two", ssl, inDistribution(deb("libssl1", "1.1", "openssl1"), bullseye))
+	warned := w.index("warned", ssl)
+	if _, err := w.pool.Exec(t.Context(), `UPDATE tocsin.manifest SET warnings = '{"a layer was not read"}' WHERE id = $1`, warned.ID); err != nil {
+		t.Fatal(err)
+	}
+	// check expects the events of the last change, by image.
+	check := func(step string, want map[string]string) {
+		t.Helper()
+		w.process()
+		rows, err := w.pool.Query(t.Context(), `
+SELECT n.names[1], l.manifest_id, coalesce(l.attributes ->> 'coverage', '-') FROM logged_manifest l JOIN tocsin.naming n ON n.id = l.naming_id
+WHERE l.change_id = (SELECT max(id) FROM tocsin.change)`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ids := map[string]string{}, map[string]int32{}
+		var name, said string
+		var id int32
+		if _, err := pgx.ForEachRow(rows, []any{&name, &id, &said}, func() error { got[name], ids[name] = said, id; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s: events say %v, want %v", step, got, want)
+		}
+		for name, id := range ids {
+			c, err := w.engine.Coverages(t.Context(), []int32{id})
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := c[id].State
+			if name == "warned" {
+				state = c[id].Degraded([]string{"a layer was not read"}).State
+			}
+			if got[name] != state {
+				t.Errorf("%s: the event of %s says %s, the list %s", step, name, got[name], state)
+			}
+		}
+	}
+	w.update("osv/go", goVuln("GO-1", "golang.org/x/net", [3]int32{1, 0, 0}))
+	check("Go's feed alone", map[string]string{"go": "full", "both": "partial"})
+	w.update("debian/updater", debVuln("CVE-1", "openssl", "8"))
+	check("Debian's first load", map[string]string{"deb": "full", "both": "full", "two": "partial", "warned": "partial"})
+	w.update("debian/updater", debVuln("CVE-2", "curl", "8", func(v *claircore.Vulnerability) { v.Dist = bullseye }))
+	check("Debian's feed leaves bookworm out", map[string]string{"deb": "none", "both": "partial", "two": "partial", "warned": "none"})
+
+	// Other matchers take over, and this one comes back: what it knew is noted anew.
+	other := w.newEngine(only("python", "gobin"))
+	if err := other.ProcessUpdates(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.engine = w.newEngine()
+	w.update("debian/updater", debVuln("CVE-1", "openssl", "8"))
+	check("after other matchers", map[string]string{"deb": "full", "both": "full", "two": "partial", "warned": "partial"})
+
+	for _, c := range []struct {
+		updaters []string
+		images   int
+		known    bool
+	}{{[]string{"debian/updater"}, 4, true}, {[]string{"osv/go"}, 2, true}, {[]string{"osv/go", "debian/updater"}, 5, true}, {[]string{"alpine/updater"}, 0, false}} {
+		n, known, err := w.engine.Dependents(t.Context(), c.updaters...)
+		if err != nil || n != c.images || known != c.known {
+			t.Errorf("%d images depend on %q (known: %t, %v), want %d, %t", n, c.updaters, known, err, c.images, c.known)
+		}
+	}
+	snapshot, err := w.engine.Snapshot(t.Context(), 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ev := range snapshot {
+		if ev.Extensions.Coverage == nil || ev.Data.Coverage == nil || *ev.Extensions.Coverage != ev.Data.Coverage.State {
+			t.Errorf("the snapshot of %s says %v of coverage", ev.Data.Manifest.Names[0], ev.Data.Coverage)
+		}
 	}
 }

@@ -43,6 +43,7 @@ const selectAdvisories = `SELECT id, content FROM tocsin.advisory WHERE id = ANY
 // querier is a pool or a transaction.
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 var _ querier = (*pgxpool.Pool)(nil)

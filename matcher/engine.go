@@ -107,6 +107,8 @@ type Engine struct {
 	process   uuid.UUID // of this engine in tocsin.matcher_process
 	prepareMu sync.Mutex
 	ready     bool // the stored masks are known to be those of matchers
+
+	surroundings surroundings
 }
 
 // New returns an engine. It starts nothing and does not touch the database. A

@@ -41,11 +41,12 @@ SELECT m.id, x.inventory_id, coalesce(m.naming_id, 0), x.added, x.removed, x.rev
   CASE WHEN f.of & 32 <> 0 THEN 5 WHEN f.of & 16 <> 0 THEN 4 WHEN f.of & 8 <> 0 THEN 3
        WHEN f.of & 4 <> 0 THEN 2 WHEN f.of & 2 <> 0 THEN 1 ELSE 0 END,
   f.of & 64 <> 0, f.of & 128 <> 0, nullif(x.epss, -1),
-  CASE WHEN s.manifest_id IS NOT NULL THEN '{"superseded": true}'::jsonb END
+  jsonb_strip_nulls(jsonb_build_object('superseded', CASE WHEN s.manifest_id IS NOT NULL THEN true END, 'coverage', ` + coverageSQL + `))
 FROM (%s) x
 CROSS JOIN LATERAL (SELECT CASE WHEN x.flags & 63 <> 0 THEN x.flags ELSE x.flags >> 9 END AS of) f
 JOIN tocsin.manifest m ON m.id = x.manifest_id AND m.state <> 'deleted'
 LEFT JOIN tocsin.superseded s ON s.manifest_id = m.id
+LEFT JOIN tocsin.inventory_surrounding g ON g.inventory_id = x.inventory_id
 WHERE x.flags <> 0`
 
 	// dropToldWith leaves one manifest of those that are one image in several
@@ -114,7 +115,7 @@ func (w *work) expand(ctx context.Context, change int64) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("affected packages: %w", err)
 	}
-	from, args := byIndex, pgx.NamedArgs(nil)
+	from, args := byIndex, pgx.NamedArgs{}
 	switch span := int64(a.max) - int64(a.min) + 1; {
 	case a.hits <= manyHits:
 	case span > maxSpan:
@@ -123,6 +124,9 @@ func (w *work) expand(ctx context.Context, change int64) (int64, error) {
 		if from, args, err = w.lookup(ctx, a); err != nil {
 			return 0, fmt.Errorf("affected packages: %w", err)
 		}
+	}
+	if args["covered"], err = w.covered(ctx, w.tx); err != nil {
+		return 0, err
 	}
 	manifests, err := w.exec(ctx, fmt.Sprintf(insertAffectedManifests, from), args)
 	if err != nil {

@@ -160,6 +160,9 @@ func (e *Engine) recordInventory(ctx context.Context, m Manifest, r inventoried)
 			if inventory, err = replaceInventory(ctx, tx, m.ID, ids); err != nil {
 				return err
 			}
+			if err := surround(ctx, tx, *inventory); err != nil {
+				return err
+			}
 		}
 		if _, err := tx.Exec(ctx, setIndexed, pgx.NamedArgs{"manifest": m.ID, "inventory": *inventory, "state": m.IndexerState}); err != nil {
 			return err

@@ -66,6 +66,9 @@ func (e *Engine) prepare(ctx context.Context) error {
 	if err := e.adopt(ctx); err != nil {
 		return fmt.Errorf("adopt the set of matchers: %w", err)
 	}
+	if err := e.surroundAll(ctx); err != nil {
+		return err
+	}
 	e.ready = true
 	return nil
 }
@@ -122,6 +125,9 @@ func (e *Engine) adopt(ctx context.Context) error {
 		}
 		if !same {
 			if err := recompute(ctx, tx, &set); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, forgetSurroundings); err != nil {
 				return err
 			}
 			if _, err := tx.Exec(ctx, writeSetting, pgx.NamedArgs{"key": matcherSetting, "value": set.fingerprint}); err != nil {

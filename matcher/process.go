@@ -74,6 +74,10 @@ func (e *Engine) refreshLatest(ctx context.Context) error {
 // rows, so that the order matters: it is found out under the lock that changes
 // take, not before.
 func (e *Engine) advance(ctx context.Context, failed map[feed]bool) (of *feed, err error) {
+	// Events say what is covered, by this update's feed too.
+	if err := e.refreshScopes(ctx); err != nil {
+		return nil, err
+	}
 	var done schemas.UpdateCompleted
 	silent := false
 	err = pgx.BeginFunc(ctx, e.pool, func(tx pgx.Tx) error {

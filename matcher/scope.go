@@ -122,8 +122,8 @@ SELECT s.updater, f.date, s.dist_id, s.dist_name, s.dist_version, s.dist_version
 FROM tocsin.feed_scope s JOIN tocsin.feed f USING (updater)
 WHERE s.dist_id = ANY(@dists::text[]) OR s.dist_name = ANY(@names::text[]) OR s.repo_name = ANY(@repos::text[]) OR s.repo_key = ANY(@keys::text[])`
 
-// scopes are those that may meet one of the environments.
-func (e *Engine) scopes(ctx context.Context, found []environment) ([]scope, error) {
+// scopesOf are those that may meet one of the environments, as db sees them.
+func scopesOf(ctx context.Context, db querier, found []environment) ([]scope, error) {
 	columns := map[string][]string{}
 	for _, r := range found {
 		for name, value := range map[string]string{"dists": r.DistID, "names": r.DistName, "repos": r.RepoName, "keys": r.RepoKey} {
@@ -132,7 +132,7 @@ func (e *Engine) scopes(ctx context.Context, found []environment) ([]scope, erro
 			}
 		}
 	}
-	rows, err := e.pool.Query(ctx, selectScopes, pgx.NamedArgs{
+	rows, err := db.Query(ctx, selectScopes, pgx.NamedArgs{
 		"dists": columns["dists"], "names": columns["names"], "repos": columns["repos"], "keys": columns["keys"],
 	})
 	if err != nil {

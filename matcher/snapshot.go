@@ -10,7 +10,7 @@ import (
 )
 
 const selectCurrent = `
-SELECT m.id, i.id, coalesce(m.naming_id, 0), m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}'), coalesce(m.indexer_state, ''),
+SELECT m.id, i.id, coalesce(m.naming_id, 0), m.digest, coalesce(n.names, '{}'), coalesce(n.labels, '{}'), coalesce(m.indexer_state, ''), m.warnings,
   s.manifest_id IS NOT NULL, coalesce(n.also, '{}'), i.occurrences
 FROM tocsin.inventory i
 JOIN tocsin.manifest m ON m.id = i.manifest_id AND m.state <> 'deleted'
@@ -40,9 +40,9 @@ func (e *Engine) Snapshot(ctx context.Context, after int32, limit int) ([]schema
 			var ev schemas.IndexedEvent
 			var occurrences []int32
 			m := &ev.Data.Manifest
-			_, err = pgx.ForEachRow(rows, []any{&ev.ManifestID, &ev.InventoryID, &ev.NamingID, &m.Digest, &m.Names, &m.Labels, &ev.Data.IndexerState, &m.Superseded, &m.Also, &occurrences}, func() error {
+			_, err = pgx.ForEachRow(rows, []any{&ev.ManifestID, &ev.InventoryID, &ev.NamingID, &m.Digest, &m.Names, &m.Labels, &ev.Data.IndexerState, &ev.Data.Warnings, &m.Superseded, &m.Also, &occurrences}, func() error {
 				out, held = append(out, ev), append(held, occurrences)
-				*m, occurrences = schemas.Manifest{}, nil
+				*m, ev.Data.Warnings, occurrences = schemas.Manifest{}, nil, nil
 				return nil
 			})
 			if err != nil {
@@ -53,7 +53,8 @@ func (e *Engine) Snapshot(ctx context.Context, after int32, limit int) ([]schema
 				if err != nil {
 					return err
 				}
-				out[i].Data.Packages, out[i].Data.Vulnerabilities, out[i].Data.Warnings = len(held[i]), p.bySeverity, p.warning()
+				out[i].Data.Packages, out[i].Data.Vulnerabilities = len(held[i]), p.bySeverity
+				out[i].Data.Warnings = append(out[i].Data.Warnings, p.warning()...)
 				out[i].Data.Snapshot, out[i].Extensions = true, p.extensions()
 				if m := &out[i].Data.Manifest; m.Superseded {
 					out[i].Extensions.Superseded = &m.Superseded
@@ -62,8 +63,31 @@ func (e *Engine) Snapshot(ctx context.Context, after int32, limit int) ([]schema
 			return nil
 		})
 	})
+	if err == nil {
+		err = e.addCoverage(ctx, out)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("snapshot of the manifests: %w", err)
 	}
 	return out, nil
+}
+
+// addCoverage says what could be known of each; of one without packages it says
+// nothing.
+func (e *Engine) addCoverage(ctx context.Context, events []schemas.IndexedEvent) error {
+	ids := make([]int32, len(events))
+	for i := range events {
+		ids[i] = events[i].ManifestID
+	}
+	coverages, err := e.Coverages(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for i := range events {
+		if c, ok := coverages[events[i].ManifestID]; ok {
+			c = c.Degraded(events[i].Data.Warnings)
+			events[i].Data.Coverage, events[i].Extensions.Coverage = &c, &c.State
+		}
+	}
+	return nil
 }

@@ -81,7 +81,7 @@ var Attributes = []Attribute{
 		field: func(x *Extensions) any { return &x.Revised }},
 	{Name: "firstload", Meaning: "the updater's first load: everything is new to Tocsin, though not to everybody", kept: inColumn,
 		field: func(x *Extensions) any { return &x.FirstLoad }},
-	{Name: "coverage", Meaning: "of an indexed image: `full`, `partial` or `none` of it is such that a loaded feed could speak of it ([coverage](coverage.md))",
+	{Name: "coverage", Meaning: "of an image that was indexed or has changed: `full`, `partial` or `none` of it is such that a loaded feed could speak of it ([coverage](coverage.md))",
 		field: func(x *Extensions) any { return &x.Coverage }},
 	{Name: "superseded", Meaning: "true where names stood for the image and none does any more; absent otherwise",
 		field: func(x *Extensions) any { return &x.Superseded }},

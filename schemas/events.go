@@ -296,13 +296,17 @@ type UpdateHeld struct {
 
 // UpdateStale is the data of TypeUpdateStale: an updater, or a whole set if
 // Updater is empty, has failed for longer than it may, and what is known from it
-// is out of date. It is announced once, until the updater has run well again.
+// is out of date. It is announced once, until the updater has run well again, and
+// not while no image depends on it.
 type UpdateStale struct {
 	Set          string     `json:"set"`
 	Updater      string     `json:"updater,omitempty"`
 	Reason       string     `json:"reason"`
 	FailingSince time.Time  `json:"failing_since"`
 	LastSuccess  *time.Time `json:"last_success,omitempty"`
+	// Images is how many images have packages that the feed speaks of; absent
+	// where it was never loaded, so that nobody knows.
+	Images *int `json:"images,omitempty"`
 }
 
 // SubscriptionState is the data of the three subscription events. In an event

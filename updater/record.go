@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,6 +33,10 @@ type record struct {
 	// staleAfter is how long an updater may fail before its data are announced
 	// to be stale.
 	staleAfter time.Duration
+	// dependents counts the images that feeds speak of; known is false for feeds
+	// that were never loaded. May be nil.
+	dependents func(ctx context.Context, updaters ...string) (images int, known bool, err error)
+	log        *slog.Logger
 }
 
 // claim marks the set as started by the job, and reports whether it is the
@@ -140,6 +145,14 @@ func (r *record) finish(ctx context.Context, set, updater string, job uuid.UUID,
 		}
 		f, announce := f.after(out.Result == Failed, now)
 		stale := f.isStale(lastOK, now, r.staleAfter)
+		var images *int
+		if stale {
+			if images, err = r.imagesOf(ctx, tx, set, updater); err != nil {
+				return err
+			}
+			// Nobody misses it yet. If somebody comes to, the next run says so.
+			stale = images == nil || *images > 0
+		}
 		if stale {
 			f.stale = &now
 		}
@@ -167,7 +180,7 @@ func (r *record) finish(ctx context.Context, set, updater string, job uuid.UUID,
 			}
 		}
 		if stale {
-			data := schemas.UpdateStale{Set: set, Updater: updater, Reason: reason(out.Err), FailingSince: f.since.UTC(), LastSuccess: lastOK}
+			data := schemas.UpdateStale{Set: set, Updater: updater, Reason: reason(out.Err), FailingSince: f.since.UTC(), LastSuccess: lastOK, Images: images}
 			if err := r.announcer.UpdateStale(ctx, tx, data); err != nil {
 				return fmt.Errorf("announce that %s %s is stale: %w", set, updater, err)
 			}
@@ -182,7 +195,37 @@ func (r *record) finish(ctx context.Context, set, updater string, job uuid.UUID,
 	})
 }
 
+// imagesOf counts the images that an updater's feed speaks of, or any of the
+// set's if updater is empty; nil if that is not known.
+func (r *record) imagesOf(ctx context.Context, tx pgx.Tx, set, updater string) (*int, error) {
+	if r.dependents == nil {
+		return nil, nil
+	}
+	updaters := []string{updater}
+	if updater == "" {
+		rows, err := tx.Query(ctx, selectUpdaters, pgx.NamedArgs{"set": set})
+		if err == nil {
+			updaters, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		}
+		if err != nil {
+			return nil, fmt.Errorf("updaters of %s: %w", set, err)
+		}
+	}
+	n, known, err := r.dependents(ctx, updaters...)
+	if err != nil {
+		// It is stale all the same.
+		r.log.WarnContext(ctx, "images that depend on a stale feed could not be counted", "set", set, "updater", updater, "reason", err)
+		return nil, nil
+	}
+	if !known {
+		return nil, nil
+	}
+	return &n, nil
+}
+
 const (
+	selectUpdaters = `SELECT updater FROM tocsin.updater_run WHERE set_name = @set AND updater <> '' AND result <> 'gone'`
+
 	// The updaters that were under way when their set was given up.
 	giveUpUpdaters = `
 UPDATE tocsin.updater_run

@@ -110,6 +110,10 @@ type Options struct {
 	Intake    Intake
 	Waker     Waker
 	Announcer Announcer
+	// Dependents counts the images that feeds speak of, by the updaters' names;
+	// known is false for feeds that were never loaded. A stale feed on which no
+	// image depends is not announced. Optional: nil announces all.
+	Dependents func(ctx context.Context, updaters ...string) (images int, known bool, err error)
 	// UpdateLock is the key of the advisory lock that is held shared while an
 	// update is stored. It has to be the one that garbage collection takes
 	// exclusively.
@@ -183,7 +187,7 @@ func New(o Options) (*Service, error) {
 		return nil, err
 	}
 	if o.Pool != nil {
-		s.record = &record{pool: o.Pool, announcer: o.Announcer, staleAfter: o.StaleAfter}
+		s.record = &record{pool: o.Pool, announcer: o.Announcer, staleAfter: o.StaleAfter, dependents: o.Dependents, log: o.Logger}
 		s.database = &database{pool: o.Pool, lock: o.UpdateLock}
 	}
 	return s, nil

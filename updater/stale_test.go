@@ -1,6 +1,7 @@
 package updater
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"time"
@@ -46,6 +47,51 @@ func TestStaleAnnounced(t *testing.T) {
 	down()
 	b.run("osv")
 	stale("it fails again", 2)
+}
+
+// TestStaleWithoutDependents: a feed that no image depends on is not announced
+// as stale, until one does; one of which nobody can tell is.
+func TestStaleWithoutDependents(t *testing.T) {
+	t.Parallel()
+	m := newMirror(t)
+	m.osv(t, 1, "Go")
+	cfg := m.config("osv")
+	cfg.StaleAfter = time.Nanosecond
+	b := newBench(t, cfg)
+	images, known, asked := 0, true, []string(nil)
+	b.record.dependents = func(_ context.Context, updaters ...string) (int, bool, error) {
+		asked = updaters
+		return images, known, nil
+	}
+	if err := b.run("osv"); err != nil {
+		t.Fatal(err)
+	}
+	m.hook("/Go/all.zip", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusServiceUnavailable) })
+	b.run("osv")
+	if len(b.stale) != 0 || len(asked) != 1 || asked[0] != "osv/go" {
+		t.Fatalf("no image depends on it, and the events are %+v (asked for %q)", b.stale, asked)
+	}
+	images = 3
+	b.run("osv")
+	b.run("osv")
+	if len(b.stale) != 1 || b.stale[0].Images == nil || *b.stale[0].Images != 3 {
+		t.Fatalf("three images depend on it, and the events are %+v", b.stale)
+	}
+	m.hook("/Go/all.zip", nil)
+	m.osv(t, 2, "Go")
+	if err := b.run("osv"); err != nil {
+		t.Fatal(err)
+	}
+	known = false
+	// The whole set fails: all of its updaters are asked for.
+	m.hook("/ecosystems.txt", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "down", http.StatusServiceUnavailable) })
+	b.run("osv")
+	if len(b.stale) < 2 || b.stale[len(b.stale)-1].Images != nil {
+		t.Fatalf("nobody knows who depends on it, and the events are %+v", b.stale)
+	}
+	if len(asked) != 1 || asked[0] != "osv/go" {
+		t.Errorf("asked for %q", asked)
+	}
 }
 
 // TestIsStale is when data count as stale.

@@ -74,7 +74,7 @@ func (s images) List(ctx context.Context, q v1.ImageQuery) (v1.Page[v1.Image], e
 
 // find lists what a name stands for now, on one page: a name has few platforms.
 func (s images) find(ctx context.Context, q v1.ImageQuery) (v1.Page[v1.Image], error) {
-	found, err := s.ix.Find(ctx, q.Ref)
+	found, err := s.ix.Lookup(ctx, q.Ref)
 	if err != nil {
 		return v1.Page[v1.Image]{}, indexerError(err)
 	}

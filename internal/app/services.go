@@ -98,7 +98,7 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 	if s.indexer, err = a.newIndexer(ctx, pool, b, queue, keyring, uploads, record, s.announcer); err != nil {
 		return nil, fmt.Errorf("indexer: %w", err)
 	}
-	if s.updater, err = a.newUpdater(pool, b, queue, s.announcer); err != nil {
+	if s.updater, err = a.newUpdater(pool, b, queue, s); err != nil {
 		return nil, fmt.Errorf("updaters: %w", err)
 	}
 	if s.matcher, err = a.newMatcher(ctx, pool, b, store, s); err != nil {
@@ -215,14 +215,17 @@ func (a *App) newMatcher(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus, st
 	})
 }
 
-func (a *App) newUpdater(pool *pgxpool.Pool, b *bus.Bus, queue *jobs.Store, announcer *notifier.Announcer) (*updater.Service, error) {
+func (a *App) newUpdater(pool *pgxpool.Pool, b *bus.Bus, queue *jobs.Store, s *services) (*updater.Service, error) {
 	transport, err := feedTransport(a.config.Updaters)
 	if err != nil {
 		return nil, err
 	}
 	return updater.New(updater.Options{
 		Transport: transport,
-		Config:    UpdaterConfig(a.config), Pool: pool, Queue: queue, Intake: b, Waker: b, Announcer: announcer,
+		Config:    UpdaterConfig(a.config), Pool: pool, Queue: queue, Intake: b, Waker: b, Announcer: s.announcer,
+		Dependents: func(ctx context.Context, updaters ...string) (int, bool, error) {
+			return s.matcher.Dependents(ctx, updaters...)
+		},
 		UpdateLock: matcher.UpdateLockKey, UserAgent: a.userAgent(), Logger: a.log.With("role", "updater"), Registerer: a.registry,
 	})
 }

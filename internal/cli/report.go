@@ -12,7 +12,7 @@ import (
 )
 
 type reportCmd struct {
-	Image    string `arg:"" help:"Name or digest of an indexed image."`
+	Image    string `arg:"" help:"Name or digest of an indexed image; a name that has one tag alone needs none."`
 	Platform string `help:"Only this platform of an image that has several, as in linux/arm64." placeholder:"OS/ARCH"`
 	Severity string `help:"Only findings at least this severe." placeholder:"SEVERITY"`
 	Fixable  bool   `help:"Only findings that name a fixed version."`

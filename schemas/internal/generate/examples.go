@@ -23,6 +23,7 @@ const (
 )
 
 var (
+	dependents = 12
 	moment     = time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC)
 	manifest   = schemas.Manifest{Digest: digest, Names: []string{"registry.example/team/app:1.4"}, Labels: map[string]string{"team": "payments"}}
 	superseded = schemas.Manifest{Digest: digest, Names: manifest.Names, Labels: manifest.Labels, Superseded: true}
@@ -102,7 +103,7 @@ var events = []event{
 	{schemas.TypeUpdateStale, "A feed has failed for longer than it may", "",
 		map[string]any{"updater": "osv/go"},
 		schemas.UpdateStale{
-			Set: "osv", Updater: "osv/go", Reason: "GET https://osv.example/Go/all.zip: 404 Not Found", FailingSince: moment, LastSuccess: &moment,
+			Set: "osv", Updater: "osv/go", Reason: "GET https://osv.example/Go/all.zip: 404 Not Found", FailingSince: moment, LastSuccess: &moment, Images: &dependents,
 		}},
 	{schemas.TypeManifestsChanged, "A digest of all the manifests that an update touched", "",
 		ofUpdate,
