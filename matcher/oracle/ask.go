@@ -2,12 +2,14 @@ package oracle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/quay/claircore"
 
+	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/matcher"
 )
 
@@ -38,6 +40,18 @@ func (p *play) ask(ctx context.Context) error {
 		if text := disagree(want, got, true); text != "" {
 			p.mismatch(-1, ir.Hash.String(), "report:\n%s", text)
 		}
+		spoken, err := p.spoken(ctx)
+		if err != nil {
+			return err
+		}
+		p.checkCoverage(-1, ir, "report", spoken, &r.Coverage.State)
+		listed, err := p.engine.Coverages(ctx, []int32{id})
+		if err != nil {
+			return fmt.Errorf("coverages: %w", err)
+		}
+		if c, ok := listed[id]; ok {
+			p.checkCoverage(-1, ir, "the list", spoken, &c.State)
+		}
 		if n != len(want) {
 			p.mismatch(-1, ir.Hash.String(), "the report lists %d findings, libvuln has %d", n, len(want))
 		}
@@ -50,12 +64,13 @@ func (p *play) ask(ctx context.Context) error {
 func (p *play) askAffected(ctx context.Context) error {
 	cve := newGen(p.s.Seed).cve(int(p.s.Seed % advisoryNames))
 	items, _, err := p.engine.Affected(ctx, cve, matcher.Page{Limit: matcher.MaxPage})
-	if err != nil {
+	if err != nil && !errors.Is(err, problem.NotFound) { // then nobody must be affected
 		return fmt.Errorf("affected: %w", err)
 	}
 	got := map[string]Findings{}
 	for _, a := range items {
 		got[a.Manifest.Digest] = Findings{}
+		p.checkSuperseded(-1, a.Manifest.Digest, "affected", &a.Manifest.Superseded)
 		for i := range a.Findings {
 			got[a.Manifest.Digest].add(identifyEvent(&a.Findings[i]), verdictOf(&a.Findings[i]))
 		}

@@ -13,10 +13,14 @@ type Coverage struct {
 	// Enriched counts changes of enrichments; Exploited, Likely and Rescored
 	// the findings that one revised, by what it changed about them.
 	Enriched, Exploited, Likely, Rescored int
+	// Superseded counts what was said of superseded manifests, Covered what was
+	// said of coverage, by what it was.
+	Superseded int
+	Covered    map[string]int
 }
 
 func newCoverage() Coverage {
-	return Coverage{Added: map[string]int{}, Removed: map[string]int{}, Revised: map[string]int{}}
+	return Coverage{Added: map[string]int{}, Removed: map[string]int{}, Revised: map[string]int{}, Covered: map[string]int{}}
 }
 
 // Merge adds another coverage to this one.
@@ -36,7 +40,8 @@ func (c *Coverage) Merge(o Coverage) {
 	c.Exploited += o.Exploited
 	c.Likely += o.Likely
 	c.Rescored += o.Rescored
-	for _, p := range []struct{ to, from map[string]int }{{c.Added, o.Added}, {c.Removed, o.Removed}, {c.Revised, o.Revised}} {
+	c.Superseded += o.Superseded
+	for _, p := range []struct{ to, from map[string]int }{{c.Added, o.Added}, {c.Removed, o.Removed}, {c.Revised, o.Revised}, {c.Covered, o.Covered}} {
 		for k, n := range p.from {
 			p.to[k] += n
 		}

@@ -92,6 +92,40 @@ BEGIN
 END $$;
 CREATE TRIGGER defect BEFORE INSERT ON public.vuln FOR EACH ROW EXECUTE FUNCTION public.drop_severity()`,
 	},
+	{
+		name: "superseded unless it is the newest", // by row id: A → B → A is wrong
+		sql: `
+CREATE OR REPLACE VIEW tocsin.superseded AS SELECT m.id AS manifest_id FROM tocsin.manifest m
+WHERE m.named AND EXISTS (SELECT FROM tocsin.manifest o WHERE o.named AND o.id > m.id)`,
+	},
+	{
+		name: "superseded in spite of another name",
+		sql: `
+CREATE OR REPLACE VIEW tocsin.superseded AS SELECT m.id AS manifest_id FROM tocsin.manifest m
+WHERE m.named AND NOT EXISTS (SELECT FROM tocsin.name n WHERE n.manifest_id = m.id AND n.name LIKE '%-0:1')`,
+	},
+	{
+		name: "superseded without ever having had a name",
+		sql: `
+CREATE OR REPLACE VIEW tocsin.superseded AS SELECT m.id AS manifest_id FROM tocsin.manifest m
+WHERE NOT EXISTS (SELECT FROM tocsin.name n WHERE n.manifest_id = m.id)`,
+	},
+	{
+		name: "what a feed speaks of is as of its first load",
+		sql: `
+CREATE FUNCTION public.keep_scope() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER defect BEFORE UPDATE ON tocsin.feed FOR EACH ROW EXECUTE FUNCTION public.keep_scope()`,
+	},
+	{
+		name: "one package stands for all",
+		sql: `
+CREATE FUNCTION public.first_alone() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  NEW.surroundings := NEW.surroundings[1:1];
+  RETURN NEW;
+END $$;
+CREATE TRIGGER defect BEFORE INSERT ON tocsin.inventory_surrounding FOR EACH ROW EXECUTE FUNCTION public.first_alone()`,
+	},
 }
 
 // TestCatchesPlantedDefects shows that the oracle can fail: an engine with one

@@ -95,6 +95,8 @@ func (s *Scenario) Describe(m Mismatch) string {
 			for _, line := range step.Update.Story {
 				fmt.Fprintf(&b, "    %s\n", line)
 			}
+		case step.Name != nil:
+			fmt.Fprintf(&b, "  step %d: %s is %s from now on\n", i, step.Name.Name, s.Reports[step.Name.Report].Hash)
 		case step.Enrich != nil:
 			fmt.Fprintf(&b, "  step %d: enrichment %s\n", i, step.Enrich)
 		default:

@@ -64,6 +64,7 @@ func TestOracle(t *testing.T) {
 		"manifests: %d indexed in flight, %d of them while the engine worked, %d of those between two updates; %d re-indexed",
 		total.Scenarios, n, first, total.Updates, total.Events, total.Chained, total.InFlight, total.Together, total.Between, total.Reindexed)
 	t.Logf("%d changes of enrichments revised findings: %d by KEV, %d by EPSS, %d by CVSS", total.Enriched, total.Exploited, total.Likely, total.Rescored)
+	t.Logf("said of superseded manifests: %d; of coverage: %v", total.Superseded, total.Covered)
 	for _, part := range []struct {
 		what string
 		of   map[string]int
@@ -82,6 +83,9 @@ func TestOracle(t *testing.T) {
 	}
 	if total.Exploited == 0 || total.Likely == 0 || total.Rescored == 0 {
 		t.Error("an enrichment never changed a finding")
+	}
+	if total.Superseded == 0 || total.Covered["full"] == 0 || total.Covered["partial"] == 0 || total.Covered["none"] == 0 {
+		t.Errorf("of superseded images %d things were said, of coverage %v", total.Superseded, total.Covered)
 	}
 	if total.Chained == 0 || total.InFlight == 0 || total.Together == 0 || total.Reindexed == 0 {
 		t.Error("no update was chained, no manifest indexed in flight or while the engine worked, or none re-indexed")

@@ -29,6 +29,9 @@ type play struct {
 	current map[int32]int
 
 	events map[schemas.ChangeKey][]byte
+
+	means map[string]string // the digest that a name stands for
+	had   map[string]bool   // digests that a name has stood for
 }
 
 // pendingUpdate is an update the engine has not been let at.
@@ -52,6 +55,7 @@ type arrival struct {
 func (w *Setup) Play(ctx context.Context, s *Scenario) ([]Mismatch, Coverage, error) {
 	p := &play{
 		Setup: w, s: s, coverage: newCoverage(), current: map[int32]int{}, events: map[schemas.ChangeKey][]byte{},
+		means: map[string]string{}, had: map[string]bool{},
 	}
 	p.coverage.Scenarios = 1
 	w.recorder.take()
@@ -68,6 +72,8 @@ func (w *Setup) Play(ctx context.Context, s *Scenario) ([]Mismatch, Coverage, er
 			err = p.together(ctx, i, *step.Index)
 		case step.Index != nil:
 			err = p.index(ctx, i, *step.Index)
+		case step.Name != nil:
+			err = p.name(ctx, step.Name)
 		case step.Update != nil:
 			err = p.update(ctx, i, step.Update.Updater, func() (uuid.UUID, error) { return p.write(ctx, step.Update) })
 		case step.Enrich != nil:
@@ -106,14 +112,14 @@ func (p *play) index(ctx context.Context, step, report int) error {
 	if len(changes) > 0 {
 		p.mismatch(step, m.Digest, "indexing announced %d changes", len(changes))
 	}
-	p.arrived(step, m.ID, report, indexed)
-	return nil
+	_, err = p.arrived(ctx, step, m.ID, report, indexed)
+	return err
 }
 
 // arrived holds a manifest's indexed event against libvuln and says how many of
 // the pending updates the engine had worked through by then. The event must
 // count what libvuln said at that moment: what comes after, later events tell.
-func (p *play) arrived(step int, id int32, report int, indexed []indexedEvent) (after int) {
+func (p *play) arrived(ctx context.Context, step int, id int32, report int, indexed []indexedEvent) (after int, err error) {
 	r := p.s.Reports[report]
 	if _, again := p.current[id]; again {
 		p.coverage.Reindexed++
@@ -124,7 +130,7 @@ func (p *play) arrived(step int, id int32, report int, indexed []indexedEvent) (
 	p.current[id] = report
 	if len(indexed) != 1 {
 		p.mismatch(step, r.Hash.String(), "indexing announced %d indexed events, want 1", len(indexed))
-		return 0
+		return 0, nil
 	}
 	after = indexed[0].after
 	known := p.worked[report]
@@ -137,7 +143,13 @@ func (p *play) arrived(step int, id int32, report int, indexed []indexedEvent) (
 	if got := indexed[0].Data.Packages; got != len(r.Packages) {
 		p.mismatch(step, r.Hash.String(), "indexed event counts %d packages, want %d", got, len(r.Packages))
 	}
-	return after
+	p.checkSuperseded(step, r.Hash.String(), "indexed event", indexed[0].Extensions.Superseded)
+	spoken, err := p.spoken(ctx)
+	if err != nil {
+		return 0, err
+	}
+	p.checkCoverage(step, r, "indexed event", spoken, indexed[0].Extensions.Coverage)
+	return after, nil
 }
 
 // bySeverity counts findings as an indexed event does: one for each
@@ -206,7 +218,10 @@ func (p *play) together(ctx context.Context, step, report int) error {
 	}
 	indexed, changes, completed := p.recorder.take()
 	p.coverage.Together++
-	after := p.arrived(step, m.ID, report, indexed)
+	after, err := p.arrived(ctx, step, m.ID, report, indexed)
+	if err != nil {
+		return err
+	}
 	if after > 0 && after < len(p.pending) {
 		p.coverage.Between++
 	}
@@ -270,6 +285,10 @@ func (p *play) compare(ctx context.Context, pu *pendingUpdate, c change, current
 			return fmt.Errorf("render: %d of %d events", len(datas), len(keys))
 		}
 	}
+	spoken, err := p.spoken(ctx)
+	if err != nil {
+		return err
+	}
 	got := map[int32]Difference{}
 	for i, row := range c.rows {
 		data := &datas[i]
@@ -297,6 +316,8 @@ func (p *play) compare(ctx context.Context, pu *pendingUpdate, c change, current
 				len(data.Added), len(data.Removed), len(data.Revised), data.Counts, row)
 		}
 		got[row.ManifestID] = announced(data)
+		p.checkSuperseded(pu.step, digest, "event", row.Superseded)
+		p.checkCoverage(pu.step, p.s.Reports[report], "event", spoken, row.Coverage)
 		if text := inconsistent(data, row, pu.diffs[report].Was); text != "" {
 			p.mismatch(pu.step, digest, "%s", text)
 		}

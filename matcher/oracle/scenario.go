@@ -26,6 +26,8 @@ type Step struct {
 	// Update is written to claircore's store, Enrich changes an enrichment there.
 	Update *Update
 	Enrich *Enrich
+	// Name gives a name to what has been indexed.
+	Name *Naming
 	// Process lets the engine catch up with the updates.
 	Process bool
 }
@@ -49,6 +51,7 @@ func Generate(seed uint64) *Scenario {
 
 	s.Reports = generateReports(g, kinds)
 	s.Steps = generateSteps(g, kinds, s.Reports)
+	withNames(s)
 	return s
 }
 

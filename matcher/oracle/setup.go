@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -31,6 +32,7 @@ type Setup struct {
 	pools    []*pgxpool.Pool // that updates are written to; the engine's is the last
 	engine   *matcher.Engine
 	recorder *recorder
+	matchers []driver.Matcher // claircore's
 	reports  reports
 	known    scores // what enrichments say, of this and of earlier scenarios
 }
@@ -62,6 +64,7 @@ func NewSplitSetup(ctx context.Context, truth, engine *pgxpool.Pool) (*Setup, er
 	if err != nil {
 		return nil, err
 	}
+	w.matchers = slices.Clone(ms)
 	for i, m := range deviating(ms) {
 		ms[i] = matcher.Lenient(m)
 	}
@@ -193,6 +196,8 @@ type affected struct {
 	Added, Removed, Revised int
 	SeverityRank            int16
 	Fixable                 bool
+	Superseded              *bool
+	Coverage                *string
 }
 
 func (r *recorder) take() (indexed []indexedEvent, changes []change, completed []schemas.UpdateCompleted) {
@@ -212,7 +217,8 @@ func (r *recorder) ManifestIndexed(_ context.Context, _ pgx.Tx, ev schemas.Index
 }
 
 const affectedSQL = `
-SELECT manifest_id, inventory_id, naming_id, added, removed, revised, severityrank, fixable
+SELECT manifest_id, inventory_id, naming_id, added, removed, revised, severityrank, fixable,
+  (attributes ->> 'superseded')::boolean, attributes ->> 'coverage'
 FROM affected_manifest ORDER BY manifest_id`
 
 // ManifestsChanged implements [matcher.Announcer].
