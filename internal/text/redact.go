@@ -71,6 +71,7 @@ var (
 	// header is a line of an HTTP header.
 	header = regexp.MustCompile(`(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key|x-auth-token)(:\s*)[^\r\n"]+`)
 	bearer = regexp.MustCompile(`(?i)\b(bearer|basic)(\s+)([A-Za-z0-9+/=._~-]+)`)
+	scheme = regexp.MustCompile(`(?i)bearer|basic`)
 	word   = regexp.MustCompile(`^[a-z.-]{1,20}$|^[A-Z][a-z.-]{1,20}$`)
 	// known are tokens that are recognised by their form: Tocsin's own, webhook
 	// signing secrets, GitHub's, AWS' and JSON web tokens.
@@ -82,7 +83,14 @@ var (
 // tokens of a known form. It is for text that quotes other people's errors,
 // addresses and messages.
 func Redact(s string) string {
-	s = anyURL.ReplaceAllStringFunc(s, redactURLs)
+	// An expression is tried only on text that has what it can't do without: that
+	// makes most text cheap, whatever its length.
+	if strings.Contains(s, "://") {
+		s = anyURL.ReplaceAllStringFunc(s, redactURLs)
+	}
+	if !mayHaveNames(s) {
+		return known.ReplaceAllString(s, Redacted)
+	}
 	s = replace(header, s, func(m []string) string { return m[1] + m[2] + Redacted })
 	s = replace(assigned, s, func(m []string) string {
 		if !strings.HasPrefix(m[3], Redacted) && sensitiveSetting(m[1]) {
@@ -103,6 +111,12 @@ func Redact(s string) string {
 		return m[1] + m[2] + Redacted
 	})
 	return known.ReplaceAllString(s, Redacted)
+}
+
+// mayHaveNames says whether there is anything in the text that names are told from
+// their values by, or a word before a credential.
+func mayHaveNames(s string) bool {
+	return strings.ContainsAny(s, "=:") || strings.Contains(s, "%3") || strings.Contains(s, "u003") || scheme.MatchString(s)
 }
 
 // sensitiveSetting is like [Sensitive] for a name before an equals sign, which
@@ -203,7 +217,10 @@ var (
 // could understand it: of JSON, each string is redacted in its decoded form, the
 // values in everything called headers go, and so do the queries of URLs. Where a
 // message is not JSON, nobody knows where its headers end: all that follows the
-// word is cut.
+// word is cut, and of the rest only the beginning is kept.
+//
+// It takes time in proportion to the message, and little of it: of what is not
+// JSON, and of each string of what is, the first 16 KiB.
 func RedactMessage(data []byte) []byte {
 	var v any
 	if json.Unmarshal(data, &v) == nil {
@@ -214,14 +231,18 @@ func RedactMessage(data []byte) []byte {
 			return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
 		}
 	}
-	s := string(data)
+	s := Clip(string(data), mostKept)
 	if at := headersName.FindStringIndex(s); at != nil {
 		s = s[:at[1]] + " " + Redacted
 	}
 	return []byte(redactStrictly(s))
 }
 
+// mostKept is how much of a text is kept that nobody understood, in bytes.
+const mostKept = 16 << 10
+
 func redactStrictly(s string) string {
+	s = Clip(s, mostKept)
 	s = credential.ReplaceAllString(s, "$1 "+Redacted)
 	s = query.ReplaceAllString(s, "$1?"+Redacted)
 	return Redact(s)
