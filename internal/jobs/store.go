@@ -186,5 +186,6 @@ func (s *Store) announce(ctx context.Context, tx pgx.Tx, job Job) error {
 	return nil
 }
 
-// clean is text as a row may hold it, at most limit bytes.
-func clean(s string, limit int) string { return text.Cut(text.Clean(s), limit) }
+// clean is text as a row may hold it: what PostgreSQL takes, without what looks like
+// a secret, at most limit bytes.
+func clean(s string, limit int) string { return text.Cut(text.Redact(text.Clean(text.Cut(s, 4*limit))), limit) }
