@@ -158,6 +158,7 @@ func (a *App) start(ctx context.Context, life *lifecycle) error {
 		}
 	}
 	life.start("watch of sealing keys", s.keys.run)
+	life.start("watch of the clock", s.clock.run)
 	life.start("audit log", s.audit.Run)
 	for _, role := range a.roles() {
 		life.start(role, s.run(role))
@@ -286,7 +287,7 @@ func (a *App) migrateDirectly(ctx context.Context, url string) error {
 func (a *App) bus(ctx context.Context, life *lifecycle) (*bus.Bus, error) {
 	n := a.config.NATS
 	o := bus.Options{
-		Name: "tocsin", CredentialsFile: n.CredentialsFile, CAFile: n.CAFile, CertFile: n.CertFile, KeyFile: n.KeyFile, Logger: a.log,
+		Name: "tocsin", InboxPrefix: n.InboxPrefix, CredentialsFile: n.CredentialsFile, CAFile: n.CAFile, CertFile: n.CertFile, KeyFile: n.KeyFile, Logger: a.log,
 		Streams: bus.StreamOptions{
 			JobKinds: []string{indexer.JobKind, updater.Kind},
 			Replicas: n.Replicas, IntakeMaxBytes: int64(n.IntakeMaxBytes), EventsMaxBytes: int64(n.EventsMaxBytes), EventsMaxAge: n.EventsMaxAge.Std(),

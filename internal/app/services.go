@@ -53,6 +53,7 @@ type services struct {
 	tokens        *access.Store
 	audit         *access.Audit
 	keys          *keyWatch
+	clock         *clockWatch
 	api           *httpapi.Handler
 	pages         *web.Handler
 	doctor        *doctor
@@ -78,6 +79,10 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 	}
 	s.keys = &keyWatch{pool: pool, ring: keyring, log: a.log}
 	if err := s.keys.observe(a.registry, a.health); err != nil {
+		return nil, err
+	}
+	s.clock = &clockWatch{pool: pool, log: a.log, now: time.Now}
+	if err := s.clock.observe(a.registry, a.health); err != nil {
 		return nil, err
 	}
 	if err = a.newAnnouncer(s, pool, b, keyring); err != nil {

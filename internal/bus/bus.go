@@ -20,6 +20,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,10 +52,17 @@ type Options struct {
 	// CredentialsFile, CAFile, CertFile and KeyFile are paths, each optional: a
 	// NATS credentials file, the authorities to trust, and a client certificate.
 	CredentialsFile, CAFile, CertFile, KeyFile string
+	// InboxPrefix begins the subjects on which answers to this process come; default
+	// [InboxPrefix]. Answers hold jobs: nobody else should be able to subscribe there.
+	InboxPrefix string
 	// Streams sets replicas and limits of the streams.
 	Streams StreamOptions
 	Logger  *slog.Logger
 }
+
+// InboxPrefix is where Tocsin hears answers unless it is told otherwise: not
+// _INBOX, where every client of a NATS server usually may subscribe.
+const InboxPrefix = "_TOCSIN_INBOX"
 
 // A Bus is a connection to a server whose streams have been declared. Its
 // methods may be called concurrently.
@@ -85,6 +93,7 @@ func connect(ctx context.Context, url string, o Options, extra ...nats.Option) (
 	b.epoch, b.next = context.WithCancel(context.Background())
 	opts := append([]nats.Option{
 		nats.Name(o.Name),
+		nats.CustomInboxPrefix(cmp.Or(o.InboxPrefix, InboxPrefix)),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
 		// What could not be sent is an error for the caller at once, not a

@@ -463,3 +463,40 @@ func TestStreams(t *testing.T) {
 		}
 	}
 }
+
+// On a server of somebody's own, clients may usually subscribe to _INBOX.>: what
+// they hear there is not what Tocsin is answered.
+func TestAnswersAreNotInEverybodysInbox(t *testing.T) {
+	t.Parallel()
+	s := bustest.NewServer(t)
+	nc, err := nats.Connect(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	heard, err := nc.SubscribeSync("_INBOX.>")
+	if err != nil || nc.Flush() != nil {
+		t.Fatal(err)
+	}
+	own, err := nc.SubscribeSync(bus.InboxPrefix + ".>")
+	if err != nil || nc.Flush() != nil {
+		t.Fatal(err)
+	}
+	b, err := bus.Connect(t.Context(), s.URL(), bus.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := b.Publish(t.Context(), bus.SubjectManifests, "1", []byte(`{}`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := own.NextMsg(time.Minute); err != nil {
+		t.Errorf("no answer under %s: %v", bus.InboxPrefix, err)
+	}
+	if nc.Flush() != nil {
+		t.Fatal("flush")
+	}
+	if n, _, _ := heard.Pending(); n != 0 {
+		t.Errorf("%d answers for everybody to read", n)
+	}
+}

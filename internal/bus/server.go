@@ -189,10 +189,6 @@ const (
 	maxPending       = 8 << 20 // bytes that wait for one connection to read them
 )
 
-// ownInbox is where this process hears answers: no client may subscribe to it,
-// since answers of the server hold jobs and events.
-const ownInbox = "_TOCSIN_INBOX"
-
 // clientPermissions are what a client outside this process may do: hand in work,
 // hear whether it was taken, and read events as they come.
 func clientPermissions() *server.Permissions {
@@ -227,7 +223,7 @@ func (s *Server) Connect(ctx context.Context, o Options) (*Bus, error) {
 	}
 	extra := []nats.Option{nats.InProcessServer(s.srv)}
 	if s.opts.User != "" {
-		extra = append(extra, nats.UserInfo(s.own.Username, s.own.Password), nats.CustomInboxPrefix(ownInbox))
+		extra = append(extra, nats.UserInfo(s.own.Username, s.own.Password))
 	}
 	return connect(ctx, s.srv.ClientURL(), o, extra...)
 }

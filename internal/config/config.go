@@ -68,6 +68,7 @@ type NATS struct {
 	User            string   `yaml:"user" doc:"User of the embedded server for others, who may publish manifests and update requests and subscribe to events. Without one it is tocsin, with a password that is made once, in the file nats.password in the data directory."`
 	Password        Secret   `yaml:"password" doc:"Password of that user."`
 	MaxStore        Size     `yaml:"max_store" doc:"Most bytes of the embedded server's streams."`
+	InboxPrefix     string   `yaml:"inbox_prefix" doc:"What the subjects begin with on which an external server answers Tocsin. Tocsin's user has to be allowed to subscribe to it, and nobody else should be."`
 	CredentialsFile string   `yaml:"credentials_file" doc:"NATS credentials file for an external server."`
 	CAFile          string   `yaml:"ca_file" doc:"Certificate authorities to trust for an external server."`
 	CertFile        string   `yaml:"cert_file" doc:"Client certificate for an external server."`
@@ -237,7 +238,7 @@ func Default() Config {
 		Introspection: "127.0.0.1:8089",
 		DataDir:       defaultDataDir(),
 		Database:      Database{MaxConns: 16},
-		NATS:          NATS{Listen: "127.0.0.1:4222"},
+		NATS:          NATS{InboxPrefix: "_TOCSIN_INBOX", Listen: "127.0.0.1:4222"},
 		Indexer:       Indexer{RetireAfter: days(30)},
 		Updaters:      Updaters{Limits: UpdateLimits{Import: 16 << 30}},
 		Matcher:       Matcher{CacheAge: Duration(time.Hour)},

@@ -68,6 +68,8 @@ func (c *Config) Validate() error {
 	return errors.Join(p...)
 }
 
+var inboxPrefix = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+
 func (c *Config) validateNATS(p *problems) {
 	n := c.NATS
 	for _, one := range strings.Split(n.URL.Reveal(), ",") {
@@ -75,6 +77,9 @@ func (c *Config) validateNATS(p *problems) {
 	}
 	if n.URL.Empty() {
 		p.address("nats.listen", n.Listen)
+	}
+	if !inboxPrefix.MatchString(n.InboxPrefix) {
+		p.add("nats.inbox_prefix", "%q is no beginning of a NATS subject: words of letters, digits, - and _ with dots between", n.InboxPrefix)
 	}
 	if (n.User == "") != n.Password.Empty() {
 		p.add("nats.password", "user and password go together")

@@ -188,4 +188,6 @@ func (s *Store) announce(ctx context.Context, tx pgx.Tx, job Job) error {
 
 // clean is text as a row may hold it: what PostgreSQL takes, without what looks like
 // a secret, at most limit bytes.
-func clean(s string, limit int) string { return text.Cut(text.Redact(text.Clean(text.Cut(s, 4*limit))), limit) }
+func clean(s string, limit int) string {
+	return text.Cut(text.Redact(text.Clean(text.Cut(s, 4*limit))), limit)
+}
