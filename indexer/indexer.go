@@ -256,6 +256,7 @@ func (ix *Indexer) Run(ctx context.Context) error {
 	})
 	g.Go(func() error { return ix.opts.Jobs.Run(ctx, JobKind, ix.opts.Concurrency, ix.do) })
 	g.Go(func() error { return ix.maintain(ctx) })
+	g.Go(func() error { return ix.followAll(ctx) })
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("indexer: %w", err)
 	}

@@ -143,6 +143,43 @@ func (r *Registry) BlobTransport(ctx context.Context, ref string) (http.RoundTri
 	return rt, nil
 }
 
+// Tags lists the tags of a repository, at most [MaxListed]. Errors are as of
+// [Registry.Resolve].
+func (r *Registry) Tags(ctx context.Context, repository string) ([]string, error) {
+	parsed, err := r.parse(repository)
+	if err != nil {
+		return nil, err
+	}
+	repo := parsed.Context()
+	rt, err := r.transport(ctx, repo)
+	if err != nil {
+		return nil, explain(repository, err)
+	}
+	rt = safehttp.ClientOver(rt, safehttp.Options{MaxResponseBytes: maxManifestBytes}).Transport
+	puller, err := remote.NewPuller(remote.WithTransport(rt), remote.WithRetryPredicate(never))
+	if err != nil {
+		return nil, explain(repository, err)
+	}
+	pages, err := puller.Lister(ctx, repo)
+	if err != nil {
+		return nil, explain(repository, err)
+	}
+	var out []string
+	for pages.HasNext() {
+		page, err := pages.Next(ctx)
+		if err != nil {
+			return nil, explain(repository, err)
+		}
+		if out = append(out, page.Tags...); len(out) > MaxListed {
+			return nil, &Error{Ref: repository, Reason: fmt.Sprintf("has more than %d tags", MaxListed)}
+		}
+	}
+	return out, nil
+}
+
+// MaxListed is how many tags of a repository are listed.
+const MaxListed = 100_000
+
 // Check reports what is wrong with a reference, without asking its registry.
 func (r *Registry) Check(ref string, want []string) error {
 	if _, err := parsePlatforms(want); err != nil {

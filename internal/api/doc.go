@@ -45,6 +45,6 @@ func Services(r Roles) httpapi.Services {
 		Images: images{r.Indexer, r.Matcher}, Blobs: blobStore{r.Uploads}, Reports: reports{r.Indexer, r.Matcher}, Jobs: jobQueue{r.Jobs},
 		Updaters: updaters{r.Updater}, Events: events{r.Events, r.Notifier, r.Subscriptions, updaters{r.Updater}}, Subscriptions: subscriptions{r.Subscriptions, r.Notifier, r.Matcher},
 		Deliveries: sent, Stats: stats{r.Indexer, r.Jobs, r.Matcher, sent}, Tokens: r.Tokens, Audit: r.Audit,
-		Ingest: registries{r.Indexer, r.GitHubSecret},
+		Ingest: registries{r.Indexer, r.GitHubSecret}, Follows: follows{r.Indexer},
 	}
 }

@@ -90,6 +90,7 @@ var rules = map[string]rule{
 
 	"GET /api/v1/audit": admin, "GET /api/v1/doctor": admin, "GET /api/v1/tokens": admin, "POST /api/v1/tokens": admin.with(`{"name":"x","scopes":["nosuch"]}`), "DELETE /api/v1/tokens/{id}": admin,
 
+	"GET /api/v1/follows": looks, "POST /api/v1/follows": publishes.with(`{"image":"x@y"}`), "DELETE /api/v1/follows/{ref}": publishes,
 	"POST /ingest/{kind}": publishes.with(`{"events":[]}`),
 
 	"POST /indexer/api/v1/index_report": publishes.with(`{`), "DELETE /indexer/api/v1/index_report": publishes.with(`[]`),

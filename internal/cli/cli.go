@@ -81,6 +81,7 @@ type commands struct {
 
 	Index    indexCmd    `cmd:"" group:"images" help:"Have images indexed."`
 	Images   imagesCmd   `cmd:"" group:"images" help:"List, show or forget images."`
+	Follow   followCmd   `cmd:"" group:"images" help:"Ask for tags again on a schedule."`
 	Report   reportCmd   `cmd:"" group:"images" help:"Print the vulnerabilities of an image."`
 	Affected affectedCmd `cmd:"" group:"images" help:"List the images that have a vulnerability."`
 	Diff     diffCmd     `cmd:"" group:"images" help:"Say what changed for which image between two updates."`

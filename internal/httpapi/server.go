@@ -108,6 +108,7 @@ func New(o Options) *Handler {
 	s.registerUploads()
 	s.registerAudit()
 	s.registerIngest()
+	s.registerFollows()
 	describe(s.api.OpenAPI())
 
 	if o.Schemas != nil {

@@ -30,5 +30,6 @@ type Services struct {
 	Doctor        Doctor
 	Tokens        Tokens
 	Ingest        Ingest
+	Follows       Follows
 	Audit         Audit // nil: nothing is written down
 }
