@@ -103,6 +103,15 @@ upgrade-test: ## Upgrade from REF=5d235ac to this version and back, process by p
 	@deploy/setup.sh postgresql
 	deploy/upgrade-test.sh $(REF)
 
+.PHONY: peers
+CLAIR    ?=
+CLAIRCTL ?=
+QUAY     ?=
+PYTHON   ?= python3
+peers: ## Run Clair's and Quay's own programs against Tocsin: CLAIR=clair CLAIRCTL=clairctl QUAY=folder of its sources, PYTHON=one with what Quay imports
+	@set -o pipefail; $(WITH_POSTGRES) $(GO) test -tags peers -count=1 -timeout 30m -v -run '^TestPeers$$' ./internal/e2e \
+	  -args -peers.clair='$(CLAIR)' -peers.clairctl='$(CLAIRCTL)' -peers.quay='$(QUAY)' -peers.python='$(PYTHON)' | grep --line-buffered -v '^=== \|^--- PASS\|^PASS$$\|^ok '
+
 .PHONY: bench-affected
 N         ?= 10000
 V         ?= 1000
