@@ -38,10 +38,10 @@ const (
 	DefaultFollow = "@every 1h"
 	// leastFollow is the shortest time between two looks.
 	leastFollow = time.Minute
-	// maxFollows and maxTags bound what may be followed, and what a pattern may
+	// maxFollows and maxMatches bound what may be followed, and what a pattern may
 	// match.
 	maxFollows = 10_000
-	maxTags    = 500
+	maxMatches = 500
 	// followLease is how long a look may take before another replica takes it over.
 	followLease = 10 * time.Minute
 )
@@ -227,8 +227,8 @@ func (ix *Indexer) look(ctx context.Context, f Follow) (int, error) {
 				images = append(images, repository+":"+t)
 			}
 		}
-		if len(images) > maxTags {
-			return len(images), fmt.Errorf("%d tags match, more than %d: narrow the pattern", len(images), maxTags)
+		if len(images) > maxMatches {
+			return len(images), fmt.Errorf("%d tags match, more than %d: narrow the pattern", len(images), maxMatches)
 		}
 	}
 	for _, image := range images {
