@@ -112,6 +112,14 @@ peers: ## Run Clair's and Quay's own programs against Tocsin: CLAIR=clair CLAIRC
 	@set -o pipefail; $(WITH_POSTGRES) $(GO) test -tags peers -count=1 -timeout 30m -v -run '^TestPeers$$' ./internal/e2e \
 	  -args -peers.clair='$(CLAIR)' -peers.clairctl='$(CLAIRCTL)' -peers.quay='$(QUAY)' -peers.python='$(PYTHON)' | grep --line-buffered -v '^=== \|^--- PASS\|^PASS$$\|^ok '
 
+.PHONY: soak
+HOURS ?= 1
+soak: ## Keep a server at half its load for HOURS=1, with restarts of NATS, and hold what it takes to be flat; the last line says
+	@deploy/setup.sh postgresql
+	@set -o pipefail; log=$$(mktemp); code=0; \
+	$(WITH_POSTGRES) $(GO) test -count=1 -timeout 0 -v -run '^TestSoak$$' ./internal/e2e -e2e.soak=$(HOURS) | tee "$$log" || code=$$?; \
+	grep '^soak ' "$$log" | tail -n 1; rm -f "$$log"; exit $$code
+
 .PHONY: bench-affected
 N         ?= 10000
 V         ?= 1000

@@ -113,9 +113,9 @@ func (a *arena) nameless() (w, r *os.File, err error) {
 // open starts the transfer.
 func (a *arena) open(ctx context.Context, l *claircore.Layer) (io.ReadCloser, error) {
 	if digest, ok := blobs.FromURI(l.URI); ok {
-		f, err := a.blobs.Open(digest)
+		f, err := a.blobs.Open(ctx, digest)
 		if errors.Is(err, blobs.ErrNotFound) {
-			return nil, passing(l, "it is not in this replica's blob store: upload it again, or let the replicas share the directory")
+			return nil, passing(l, "it is not in this replica's blob store: upload it again, or let the replicas share their uploads (indexer.shared_uploads, or one directory)")
 		}
 		return f, err
 	}

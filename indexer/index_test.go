@@ -36,7 +36,7 @@ func (r *rig) upload(t *testing.T, ref string) []Request {
 // put puts a layer into the rig's blob store, as a client's upload does.
 func (r *rig) put(t *testing.T, l image.Layer) {
 	t.Helper()
-	if _, err := r.blobs.Stat(l.Digest); err == nil {
+	if _, err := r.blobs.Stat(t.Context(), l.Digest); err == nil {
 		return
 	}
 	f, err := l.Open()

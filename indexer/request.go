@@ -1,6 +1,7 @@
 package indexer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -102,7 +103,7 @@ func (p *problems) addPassing(field, format string, args ...any) {
 // check validates a request and brings it into the form that is stored: names
 // without repetition, digests in canonical form, URIs filled in. It leaves what
 // the caller's pointers and slices lead to as it is.
-func (ix *Indexer) check(r *Request) error {
+func (ix *Indexer) check(ctx context.Context, r *Request) error {
 	var p problems
 	if r.Manifest != nil {
 		m := *r.Manifest
@@ -123,7 +124,7 @@ func (ix *Indexer) check(r *Request) error {
 		if len(r.Platforms) > 0 {
 			p.add("platforms", "only apply to an image, not to a manifest")
 		}
-		ix.checkManifest(r.Manifest, &p)
+		ix.checkManifest(ctx, r.Manifest, &p)
 	}
 	checkNames(r, &p)
 	checkLabels(r.Labels, &p)
@@ -172,7 +173,7 @@ func isText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
 }
 
-func (ix *Indexer) checkManifest(m *Manifest, p *problems) {
+func (ix *Indexer) checkManifest(ctx context.Context, m *Manifest, p *problems) {
 	digest, err := canonicalDigest(m.Digest)
 	if err != nil {
 		p.add("manifest.hash", "%s", err)
@@ -191,11 +192,11 @@ func (ix *Indexer) checkManifest(m *Manifest, p *problems) {
 		return
 	}
 	for i := range m.Layers {
-		ix.checkLayer(&m.Layers[i], fmt.Sprintf("manifest.layers[%d]", i), p)
+		ix.checkLayer(ctx, &m.Layers[i], fmt.Sprintf("manifest.layers[%d]", i), p)
 	}
 }
 
-func (ix *Indexer) checkLayer(l *Layer, field string, p *problems) {
+func (ix *Indexer) checkLayer(ctx context.Context, l *Layer, field string, p *problems) {
 	digest, err := canonicalDigest(l.Digest)
 	if err != nil {
 		p.add(field+".hash", "%s", err)
@@ -206,7 +207,7 @@ func (ix *Indexer) checkLayer(l *Layer, field string, p *problems) {
 		l.URI = blobs.URI(digest)
 	}
 	if named, ok := blobs.FromURI(l.URI); ok {
-		switch _, err := ix.blobs.Stat(digest); {
+		switch _, err := ix.blobs.Stat(ctx, digest); {
 		case named != digest:
 			p.add(field+".uri", "names another blob than the layer's")
 		case errors.Is(err, blobs.ErrNotFound):

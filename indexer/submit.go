@@ -32,7 +32,7 @@ type Submitted struct {
 // [*image.Error] if the registry hasn't the image or won't show it,
 // [ErrOtherLayers]; others may pass.
 func (ix *Indexer) Submit(ctx context.Context, r Request) ([]Submitted, error) {
-	if err := ix.check(&r); err != nil {
+	if err := ix.check(ctx, &r); err != nil {
 		return nil, err
 	}
 	if r.Manifest != nil {
@@ -48,7 +48,7 @@ func (ix *Indexer) Submit(ctx context.Context, r Request) ([]Submitted, error) {
 // Enqueue records a request and queues the work like [Indexer.Submit], but
 // leaves the resolving of a reference to a job of its own.
 func (ix *Indexer) Enqueue(ctx context.Context, r Request) (jobs.Job, error) {
-	if err := ix.check(&r); err != nil {
+	if err := ix.check(ctx, &r); err != nil {
 		return jobs.Job{}, err
 	}
 	if r.Manifest != nil {

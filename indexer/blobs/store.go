@@ -7,7 +7,8 @@
 // is there already costs no disk space. All operations are safe for concurrent
 // use, also by several processes that share the directory, which is how several
 // replicas serve one another's uploads: mount one volume everywhere and point
-// every replica at it.
+// every replica at it. Or give each a directory of its own and all of them one
+// [Shared] store, where every upload is before Put returns.
 //
 // It does not know which blobs are needed: [Store.Sweep] asks.
 package blobs
@@ -61,6 +62,11 @@ var (
 type Options struct {
 	MaxBlob  int64 // bytes of one blob
 	MaxTotal int64 // bytes of all blobs; checked before an upload, not during
+	// Shared has the blobs of every replica; this directory is then a cache of
+	// what passed through here. Nil: the directory is all there is.
+	Shared Shared
+	// MaxShared bounds the bytes of all shared blobs.
+	MaxShared int64
 }
 
 // Blob is one blob of the store.
@@ -124,12 +130,28 @@ func (s *Store) path(d string) (string, hash.Hash, error) {
 // The error wraps [ErrDigest], [ErrTooLarge] or [ErrFull] where one of them is
 // the reason.
 func (s *Store) Put(ctx context.Context, d string, r io.Reader) (Blob, error) {
-	path, h, err := s.path(d)
+	path, _, err := s.path(d)
 	if err != nil {
 		return Blob{}, err
 	}
-	if b, err := s.Stat(d); err == nil {
-		return b, nil
+	if b, err := s.stat(d); err == nil {
+		return b, s.share(ctx, path, d)
+	}
+	b, err := s.write(ctx, d, r)
+	if err == nil {
+		err = s.share(ctx, path, d)
+	}
+	if err != nil {
+		return Blob{}, err
+	}
+	return b, nil
+}
+
+// write stores what r yields in the directory, under digest d.
+func (s *Store) write(ctx context.Context, d string, r io.Reader) (Blob, error) {
+	path, h, err := s.path(d)
+	if err != nil {
+		return Blob{}, err
 	}
 	if total, err := s.total(); err != nil {
 		return Blob{}, err
@@ -167,7 +189,26 @@ func (s *Store) Put(ctx context.Context, d string, r io.Reader) (Blob, error) {
 // Stat tells of the blob, or returns [ErrNotFound]. Asking counts as use, so
 // that a client which skips an upload for the answer finds the blob still there
 // when it submits the manifest.
-func (s *Store) Stat(d string) (Blob, error) {
+func (s *Store) Stat(ctx context.Context, d string) (Blob, error) {
+	b, err := s.stat(d)
+	if s.opts.Shared == nil || err != nil && !errors.Is(err, ErrNotFound) {
+		return b, err
+	}
+	size, used, err := s.opts.Shared.Stat(ctx, d)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Blob{}, ErrNotFound // what is here alone, the others can't read
+	}
+	if err == nil {
+		err = s.use(ctx, d, used)
+	}
+	if err != nil {
+		return Blob{}, fmt.Errorf("shared blobs: %w", err)
+	}
+	return Blob{Digest: d, Size: size, LastUsed: used}, nil
+}
+
+// stat tells of a blob in the directory.
+func (s *Store) stat(d string) (Blob, error) {
 	path, _, err := s.path(d)
 	if err != nil {
 		return Blob{}, err
@@ -184,7 +225,19 @@ func (s *Store) Stat(d string) (Blob, error) {
 
 // Open opens the blob for reading, or returns [ErrNotFound]. The caller closes
 // it; a sweep in the meantime does no harm.
-func (s *Store) Open(d string) (*os.File, error) {
+func (s *Store) Open(ctx context.Context, d string) (*os.File, error) {
+	f, err := s.open(d)
+	if s.opts.Shared == nil || !errors.Is(err, ErrNotFound) {
+		return f, err
+	}
+	if err := s.fetch(ctx, d); err != nil {
+		return nil, err
+	}
+	return s.open(d)
+}
+
+// open opens a blob of the directory.
+func (s *Store) open(d string) (*os.File, error) {
 	path, _, err := s.path(d)
 	if err != nil {
 		return nil, err

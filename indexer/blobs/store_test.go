@@ -50,14 +50,14 @@ func TestPutAndOpen(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{})
 	for _, d := range []digest.Digest{digest.FromString("one"), digest.SHA512.FromString("one")} {
-		if _, err := s.Open(d.String()); !errors.Is(err, ErrNotFound) {
+		if _, err := s.Open(t.Context(), d.String()); !errors.Is(err, ErrNotFound) {
 			t.Fatalf("Open before Put = %v, want ErrNotFound", err)
 		}
 		b, err := s.Put(t.Context(), d.String(), strings.NewReader("one"))
 		if err != nil || b.Size != 3 || b.Digest != d.String() {
 			t.Fatalf("Put = %+v, %v", b, err)
 		}
-		f, err := s.Open(d.String())
+		f, err := s.Open(t.Context(), d.String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestPutRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := s.Stat(good); !errors.Is(err, ErrNotFound) {
+	if _, err := s.Stat(t.Context(), good); !errors.Is(err, ErrNotFound) {
 		t.Errorf("after refused uploads Stat = %v, want ErrNotFound", err)
 	}
 	if left, err := os.ReadDir(filepath.Join(s.dir, "partial")); err != nil || len(left) != 0 {
@@ -148,7 +148,7 @@ func TestPutConcurrently(t *testing.T) {
 			if _, err := s.Put(t.Context(), d, strings.NewReader(content)); err != nil {
 				t.Error(err)
 			}
-			f, err := s.Open(d)
+			f, err := s.Open(t.Context(), d)
 			if err != nil {
 				t.Error(err)
 				return

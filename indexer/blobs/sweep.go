@@ -30,8 +30,35 @@ func (s *Store) Sweep(ctx context.Context, need func(context.Context, []string) 
 		return 0, err
 	}
 	all, err := s.list()
-	if err != nil || len(all) == 0 {
+	if err != nil {
 		return 0, err
+	}
+	removed, err := sweep(ctx, all, s.opts.MaxTotal, need, func(d string) error {
+		path, _, err := s.path(d)
+		if err != nil {
+			return err
+		}
+		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+		return nil
+	})
+	if err != nil || s.opts.Shared == nil {
+		return removed, err
+	}
+	// Every replica sweeps what all of them share: the database says what is needed.
+	if all, err = s.opts.Shared.List(ctx); err != nil {
+		return removed, fmt.Errorf("shared blobs: %w", err)
+	}
+	n, err := sweep(ctx, all, s.opts.MaxShared, need, func(d string) error { return s.opts.Shared.Remove(ctx, d) })
+	return removed + n, err
+}
+
+// sweep removes of all what is not needed, and, while they are more than maxTotal
+// bytes, what is needed least.
+func sweep(ctx context.Context, all []Blob, maxTotal int64, need func(context.Context, []string) (map[string]Need, error), remove func(string) error) (int, error) {
+	if len(all) == 0 {
+		return 0, nil
 	}
 	digests := make([]string, len(all))
 	var total int64
@@ -53,14 +80,10 @@ func (s *Store) Sweep(ctx context.Context, need func(context.Context, []string) 
 	for _, b := range all {
 		n := needs[b.Digest]
 		stale := time.Since(b.LastUsed) > grace
-		if !(n == Unused && stale) && !(n == Reindex && stale && total > s.opts.MaxTotal) {
+		if !(n == Unused && stale) && !(n == Reindex && stale && total > maxTotal) {
 			continue
 		}
-		path, _, err := s.path(b.Digest)
-		if err != nil {
-			return removed, err
-		}
-		if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		if err := remove(b.Digest); err != nil {
 			return removed, fmt.Errorf("blob sweep: %w", err)
 		}
 		total -= b.Size

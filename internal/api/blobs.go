@@ -26,8 +26,8 @@ func (s blobStore) Put(ctx context.Context, digest string, r io.Reader) (v1.Blob
 	return v1.Blob{}, err
 }
 
-func (s blobStore) Stat(_ context.Context, digest string) (v1.Blob, error) {
-	b, err := s.store.Stat(digest)
+func (s blobStore) Stat(ctx context.Context, digest string) (v1.Blob, error) {
+	b, err := s.store.Stat(ctx, digest)
 	switch {
 	case err == nil:
 		return v1.Blob{Digest: b.Digest, Size: b.Size}, nil

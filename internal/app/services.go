@@ -92,9 +92,7 @@ func (a *App) services(ctx context.Context, pool *pgxpool.Pool, b *bus.Bus) (*se
 		return s.jobFailed(ctx, tx, job)
 	})
 	s.jobs = queue
-	uploads, err := blobs.New(filepath.Join(a.config.DataDir, "blobs"), blobs.Options{
-		MaxBlob: int64(a.config.Indexer.MaxLayerSize), MaxTotal: int64(a.config.Indexer.MaxUploads),
-	})
+	uploads, err := a.uploads(ctx, b)
 	if err != nil {
 		return nil, fmt.Errorf("uploaded layers: %w", err)
 	}

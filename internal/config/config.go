@@ -102,6 +102,7 @@ type Indexer struct {
 	MaxLayerSize       Size      `yaml:"max_layer_size" doc:"Most bytes of a layer as it is transferred."`
 	MaxUnpackedSize    Size      `yaml:"max_unpacked_size" doc:"Most bytes of a layer when it is unpacked."`
 	MaxEntries         int       `yaml:"max_entries" doc:"Most files in a layer."`
+	SharedUploads      Size      `yaml:"shared_uploads" doc:"Room in NATS, in bytes, for uploaded layers that every replica can read, so that replicas need no directory in common; 0 for none. nats.url has to name the servers."`
 	MaxUploads         Size      `yaml:"max_uploads" doc:"Most bytes of all uploaded layers together."`
 	LayerTimeout       Duration  `yaml:"layer_timeout" doc:"Longest transfer of a layer."`
 	StallTimeout       Duration  `yaml:"stall_timeout" doc:"Longest silence within a transfer."`

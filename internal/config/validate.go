@@ -117,6 +117,12 @@ func (c *Config) validateRoles(p *problems) {
 	p.size("indexer.max_layer_size", i.MaxLayerSize, 1)
 	p.size("indexer.max_unpacked_size", i.MaxUnpackedSize, 1)
 	p.size("indexer.max_uploads", i.MaxUploads, 1)
+	if i.SharedUploads != 0 {
+		p.size("indexer.shared_uploads", i.SharedUploads, 64<<20)
+		if c.NATS.URL.Empty() {
+			p.add("indexer.shared_uploads", "needs nats.url: the embedded server is no other replica's")
+		}
+	}
 	p.positive("indexer.layer_timeout", i.LayerTimeout)
 	p.positive("indexer.stall_timeout", i.StallTimeout)
 	p.positive("indexer.index_timeout", i.IndexTimeout)
