@@ -16,25 +16,25 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-// Enqueuer writes deliveries in the caller's transaction; package delivery
+// enqueuer writes deliveries in the caller's transaction; package delivery
 // does.
-type Enqueuer interface {
+type enqueuer interface {
 	Enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.Owed) error
 }
 
-// Waker passes hints, which may be lost, between processes.
-type Waker interface {
+// waker passes hints, which may be lost, between processes.
+type waker interface {
 	Wake(subject string)
 	OnWake(ctx context.Context, subject string) <-chan struct{}
 }
 
 // AnnouncerOptions is what an Announcer works with. Events, Subscriptions and
-// Enqueuer are needed; the rest has defaults.
+// enqueuer are needed; the rest has defaults.
 type AnnouncerOptions struct {
 	Events        *eventlog.Writer
 	Subscriptions *subscription.Store
-	Enqueuer      Enqueuer
-	Waker         Waker // nil: polling alone
+	Enqueuer      enqueuer
+	Waker         waker // nil: polling alone
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer // nil: no metrics
 	Batch         int                   // events matched at a time; default 2,048

@@ -24,22 +24,22 @@ WHERE b.notification_id = @id AND b.id > @after ORDER BY b.id LIMIT @limit`
 	clairDelete = `UPDATE public.receipt SET status = 'deleted', ts = now() WHERE notification_id = @id`
 )
 
-// ClairChange is one change of a notification that Clair's notifier made. Body
+// clairChange is one change of a notification that Clair's notifier made. Body
 // is what Clair wrote of it, without its id.
-type ClairChange struct {
+type clairChange struct {
 	ID   uuid.UUID
 	Body json.RawMessage
 }
 
 // ClairNotification is like [Notifier.Notification], of what Clair's notifier
 // left in the database. There are no changes if it was never Clair's.
-func (n *Notifier) ClairNotification(ctx context.Context, id, after uuid.UUID, limit int) (changes []ClairChange, more bool, err error) {
+func (n *Notifier) ClairNotification(ctx context.Context, id, after uuid.UUID, limit int) (changes []clairChange, more bool, err error) {
 	if ok, err := n.clairWasHere(ctx); err != nil || !ok {
 		return nil, false, err
 	}
 	rows, err := n.Pool.Query(ctx, clairBodies, pgx.NamedArgs{"id": id, "after": after, "limit": limit + 1})
 	if err == nil {
-		changes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[ClairChange])
+		changes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[clairChange])
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("notifier: read a notification of Clair's: %w", err)

@@ -90,8 +90,8 @@ type world struct {
 type options struct {
 	eventlog.Options
 	Source, PublicURL string
-	Enqueuer          Enqueuer
-	Waker             Waker
+	Enqueuer          enqueuer
+	Waker             waker
 	Keyring           *secrets.Keyring
 	Batch             int
 }

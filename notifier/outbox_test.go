@@ -17,16 +17,14 @@ import (
 	"tocsin.dev/tocsin/internal/bus"
 	"tocsin.dev/tocsin/internal/bus/bustest"
 	"tocsin.dev/tocsin/internal/secrets"
-	"tocsin.dev/tocsin/notifier/eventlog"
 	"tocsin.dev/tocsin/schemas"
 )
 
-var _ eventlog.Publisher = (*bus.Bus)(nil)
-var _ Waker = (*bus.Bus)(nil)
+var _ waker = (*bus.Bus)(nil)
 
 // flaky publishes on a real bus, but fails as told.
 type flaky struct {
-	eventlog.Publisher
+	*bus.Bus
 	mu   sync.Mutex
 	fail func(n int) (before, after error)
 	n    int
@@ -41,7 +39,7 @@ func (f *flaky) Publish(ctx context.Context, subject, id string, data []byte) er
 	if before != nil {
 		return before
 	}
-	return errors.Join(f.Publisher.Publish(ctx, subject, id, data), after)
+	return errors.Join(f.Bus.Publish(ctx, subject, id, data), after)
 }
 
 // published is all that is in the stream of events, by id.
@@ -95,7 +93,7 @@ func TestOutboxReachesTheStreamOnce(t *testing.T) {
 	b := s.Connect()
 	var gate sync.Once
 	reached := make(chan struct{})
-	publisher := &flaky{Publisher: b, fail: func(n int) (before, after error) {
+	publisher := &flaky{Bus: b, fail: func(n int) (before, after error) {
 		if n == 150 {
 			gate.Do(func() { close(reached) })
 		}

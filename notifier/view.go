@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tocsin.dev/tocsin/notifier/filter"
-	"tocsin.dev/tocsin/notifier/subscription"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -134,7 +133,7 @@ func (x *subscribers) stored(ctx context.Context, id uuid.UUID, text []byte, set
 func (x *subscribers) compile(id uuid.UUID, spec schemas.Subscription, sets map[string]*filter.Set) (*subscriber, []filter.Problem) {
 	s := &subscriber{id: id, spec: spec, asks: asks(spec)}
 	if s.set = sets[s.asks]; s.set == nil {
-		set, problems := x.filters.CompileStored(subscription.Filters(spec))
+		set, problems := x.filters.CompileStored(spec.AllFilters())
 		if problems != nil {
 			return nil, problems
 		}

@@ -3,6 +3,7 @@ package schemas
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -195,4 +196,13 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	}
 	*d = Duration(v)
 	return nil
+}
+
+// AllFilters are the filters that an event has to pass: the subscription's own,
+// and one for its source, which comes last so that the others keep their pointers.
+func (s Subscription) AllFilters() []Filter {
+	if s.Source == "" {
+		return s.Filters
+	}
+	return append(slices.Clone(s.Filters), Filter{Exact: map[string]string{"source": s.Source}})
 }

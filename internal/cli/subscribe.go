@@ -15,7 +15,7 @@ import (
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
 	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/terminal"
-	"tocsin.dev/tocsin/notifier/filter"
+	"tocsin.dev/tocsin/notifier/filter/flags"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -50,20 +50,20 @@ func (w wishes) compile() (types []string, filters []schemas.Filter, err error) 
 	if len(w.Types) == 0 {
 		types = []string{schemas.TypeVulnerabilitiesChanged}
 	}
-	filters, err = filter.FromFlags(filter.Flags{Severity: w.Severity, Fixable: w.Fixable, KEV: w.KEV, EPSS: w.EPSS})
+	filters, err = flags.Filters(flags.Flags{Severity: w.Severity, Fixable: w.Fixable, KEV: w.KEV, EPSS: w.EPSS})
 	if err != nil {
 		return nil, nil, wrongFlag(err)
 	}
 	var images, updaters []schemas.Filter
 	for _, i := range w.Images {
-		f, err := filter.FromFlags(filter.Flags{Image: i})
+		f, err := flags.Filters(flags.Flags{Image: i})
 		if err != nil {
 			return nil, nil, wrongFlag(err)
 		}
 		images = append(images, f...)
 	}
 	for _, u := range w.Updaters {
-		f, err := filter.FromFlags(filter.Flags{Updater: u})
+		f, err := flags.Filters(flags.Flags{Updater: u})
 		if err != nil {
 			return nil, nil, wrongFlag(err)
 		}

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	v1 "tocsin.dev/tocsin/internal/httpapi/v1"
-	"tocsin.dev/tocsin/notifier/filter"
+	"tocsin.dev/tocsin/notifier/filter/flags"
 	"tocsin.dev/tocsin/schemas"
 )
 
@@ -160,7 +160,7 @@ func (w wish) subscription() (schemas.Subscription, error) {
 		Config: schemas.SubscriptionConfig{Ordered: w.Ordered, Granularity: w.Granularity},
 	}
 	var err error
-	s.Filters, err = filter.FromFlags(filter.Flags{Severity: w.Severity, Fixable: w.Fixable, KEV: w.KEV, Image: w.Image, Updater: w.Updater})
+	s.Filters, err = flags.Filters(flags.Flags{Severity: w.Severity, Fixable: w.Fixable, KEV: w.KEV, Image: w.Image, Updater: w.Updater})
 	if err != nil {
 		return s, &problem{Status: http.StatusUnprocessableEntity, Detail: err.Error()}
 	}

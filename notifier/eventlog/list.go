@@ -13,7 +13,7 @@ import (
 
 	"tocsin.dev/tocsin/internal/problem"
 	"tocsin.dev/tocsin/internal/uuid7"
-	"tocsin.dev/tocsin/notifier/filter"
+	"tocsin.dev/tocsin/notifier/filter/flags"
 )
 
 // Page is one page of a list. Next is the cursor of the page after it, "" on the
@@ -75,7 +75,7 @@ func (l *Log) List(ctx context.Context, q Query) (Page[event.Event], error) {
 	limit := PageSize(q.Limit)
 	args := pgx.NamedArgs{
 		"since": uuid.Nil, "until": uuid.Max, "types": q.Types, "subject": q.Subject, "manifest": (*int32)(nil),
-		"image": filter.GlobToLike(q.Image), "updater": q.Updater, "rank": q.MinRank, "owner": q.Owner, "limit": limit + 1,
+		"image": flags.Like(q.Image), "updater": q.Updater, "rank": q.MinRank, "owner": q.Owner, "limit": limit + 1,
 	}
 	if !q.Since.IsZero() {
 		args["since"] = uuid7.Floor(q.Since)
@@ -126,8 +126,8 @@ func (l *Log) List(ctx context.Context, q Query) (Page[event.Event], error) {
 	return page, nil
 }
 
-// Finding is one item of the lists of a vulnerabilities_changed event.
-type Finding struct {
+// eventFinding is one item of the lists of a vulnerabilities_changed event.
+type eventFinding struct {
 	Kind    string `json:"kind"`    // added, removed or revised
 	Finding any    `json:"finding"` // schemas.Finding or schemas.RevisedFinding
 }
@@ -136,8 +136,8 @@ type Finding struct {
 // what was added, then what was removed, then what was revised, each with the
 // most severe first. kind, if not empty, picks one list. links.all of such an
 // event leads here.
-func (l *Log) Findings(ctx context.Context, id uuid.UUID, kind, cursor string, limit int) (Page[Finding], error) {
-	page := Page[Finding]{Items: []Finding{}}
+func (l *Log) Findings(ctx context.Context, id uuid.UUID, kind, cursor string, limit int) (Page[eventFinding], error) {
+	page := Page[eventFinding]{Items: []eventFinding{}}
 	from, err := offset(cursor)
 	if err != nil {
 		return page, err
@@ -157,10 +157,10 @@ func (l *Log) Findings(ctx context.Context, id uuid.UUID, kind, cursor string, l
 		return page, err
 	}
 	data := complete(datas[0])
-	var all []Finding
+	var all []eventFinding
 	add := func(k string, f any) {
 		if kind == "" || kind == k {
-			all = append(all, Finding{Kind: k, Finding: f})
+			all = append(all, eventFinding{Kind: k, Finding: f})
 		}
 	}
 	for _, f := range data.Added {

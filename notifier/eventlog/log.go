@@ -17,21 +17,21 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-// Renderer renders the data of vulnerabilities_changed events; package matcher
+// renderer renders the data of vulnerabilities_changed events; package matcher
 // does. It answers one data a key, in their order, each of about limit bytes
 // of JSON at most, its lists cut; all of it if limit is 0.
-type Renderer interface {
+type renderer interface {
 	RenderChanges(ctx context.Context, keys []schemas.ChangeKey, limit int) ([]schemas.VulnerabilitiesChanged, error)
 }
 
-// Publisher publishes a message to NATS and returns once it has been stored.
+// publisher publishes a message to NATS and returns once it has been stored.
 // Messages with one id are stored once.
-type Publisher interface {
+type publisher interface {
 	Publish(ctx context.Context, subject, id string, data []byte) error
 }
 
-// Waker hears hints, which may be lost, from other processes.
-type Waker interface {
+// waker hears hints, which may be lost, from other processes.
+type waker interface {
 	OnWake(ctx context.Context, subject string) <-chan struct{}
 }
 
@@ -39,9 +39,9 @@ type Waker interface {
 // updates; Publisher to relay the outbox. The rest has defaults.
 type Options struct {
 	Pool       *pgxpool.Pool
-	Renderer   Renderer
-	Publisher  Publisher // nil: Run relays nothing
-	Waker      Waker     // nil: polling alone
+	Renderer   renderer
+	Publisher  publisher // nil: Run relays nothing
+	Waker      waker     // nil: polling alone
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: no metrics
 	Now        func() time.Time

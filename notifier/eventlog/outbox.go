@@ -17,9 +17,9 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-// SubjectPrefix starts the NATS subject of every event; the rest is the
+// subjectPrefix starts the NATS subject of every event; the rest is the
 // event's type after "dev.tocsin.".
-const SubjectPrefix = "tocsin.events."
+const subjectPrefix = "tocsin.events."
 
 // Bounds of one turn of the relay.
 const (
@@ -181,7 +181,7 @@ func (l *Log) publishOne(ctx context.Context, id uuid.UUID, r *Record) error {
 	if err != nil {
 		return fmt.Errorf("eventlog: event %s as JSON: %w", id, err)
 	}
-	subject := SubjectPrefix + strings.TrimPrefix(r.Type, schemas.TypePrefix)
+	subject := subjectPrefix + strings.TrimPrefix(r.Type, schemas.TypePrefix)
 	if err := l.Publisher.Publish(ctx, subject, id.String(), body); err != nil {
 		return fmt.Errorf("eventlog: publish event %s: %w", id, err)
 	}

@@ -59,9 +59,9 @@ func newCEL(l Limits) (*celCompiler, error) {
 		}
 		t := cel.StringType
 		switch kind {
-		case Integer:
+		case integerAttribute:
 			t = cel.IntType
-		case Boolean:
+		case booleanAttribute:
 			t = cel.BoolType
 		}
 		options = append(options, cel.Variable(name, t))
@@ -104,7 +104,7 @@ func (n *celExpression) eval(ctx context.Context, e *Event) (ok bool, err error)
 	out, details, err := n.program.ContextEval(ctx, vars)
 	if over, ok := errors.AsType[interpreter.EvalCancelledError](err); ok && over.Cause == interpreter.CostLimitExceeded {
 		spend(ctx, n.limit)
-		return false, &ErrCost{n.limit}
+		return false, &errCost{n.limit}
 	}
 	if details != nil && details.ActualCost() != nil {
 		spend(ctx, *details.ActualCost())

@@ -29,7 +29,7 @@ type Limits struct {
 	Cost       uint64 // of one cel evaluation, in cel-go's units; default 2,000,000
 	Estimate   uint64 // of that, as estimated when it is written; default 1,000,000
 	Early      uint64 // estimated, of a subscription's cel expressions that are evaluated while events are written; default 500
-	Attributes map[string]Kind
+	Attributes map[string]attributeKind
 }
 
 func (l Limits) defaults() Limits {
@@ -41,7 +41,7 @@ func (l Limits) defaults() Limits {
 	l.Estimate = cmp.Or(l.Estimate, 1_000_000)
 	l.Early = cmp.Or(l.Early, 500)
 	if l.Attributes == nil {
-		l.Attributes = Attributes
+		l.Attributes = attributeTypes
 	}
 	return l
 }

@@ -25,12 +25,12 @@ const (
 	textLength   = 256  // of a text
 )
 
-// ErrCost is why a filter was not evaluated to its end: it is over the limit of
+// errCost is why a filter was not evaluated to its end: it is over the limit of
 // cost. It is not true of the event then.
-type ErrCost struct{ Limit uint64 }
+type errCost struct{ Limit uint64 }
 
 // Error implements error.
-func (e *ErrCost) Error() string {
+func (e *errCost) Error() string {
 	return fmt.Sprintf("cel: the expression is over the limit of %d steps for one event", e.Limit)
 }
 

@@ -75,7 +75,7 @@ func TestCostIsCounted(t *testing.T) {
 		t.Errorf("10 findings: %t, %v, cost %d, again %d", ok, err, small, again)
 	}
 	large, ok, err := spent(findings(1000), "data.added.exists(f, f.kev)")
-	if _, over := errors.AsType[*ErrCost](err); ok || !over || large < 1000 {
+	if _, over := errors.AsType[*errCost](err); ok || !over || large < 1000 {
 		t.Errorf("1,000 findings: %t, %v, cost %d; want it over its limit", ok, err, large)
 	}
 }

@@ -32,14 +32,14 @@ type Event struct {
 	decoded any
 }
 
-// Kind is the type of an attribute.
-type Kind = schemas.Kind
+// attributeKind is the type of an attribute.
+type attributeKind = schemas.Kind
 
 // The kinds of attributes.
 const (
-	Text    = schemas.String
-	Integer = schemas.Integer
-	Boolean = schemas.Boolean
+	textAttribute    = schemas.String
+	integerAttribute = schemas.Integer
+	booleanAttribute = schemas.Boolean
 )
 
 // contextAttributes are the attributes that every event may have beside those of
@@ -65,13 +65,13 @@ var extensions = func() map[string]schemas.Attribute {
 	return out
 }()
 
-// Attributes are the names of the attributes that events of Tocsin may have,
+// attributeTypes are the names of the attributes that events of Tocsin may have,
 // and of what kind they are: a filter on any other would never be true, and is
 // refused.
-var Attributes = func() map[string]Kind {
-	out := make(map[string]Kind, len(contextAttributes)+len(extensions))
+var attributeTypes = func() map[string]attributeKind {
+	out := make(map[string]attributeKind, len(contextAttributes)+len(extensions))
 	for name := range contextAttributes {
-		out[name] = Text
+		out[name] = textAttribute
 	}
 	for name, a := range extensions {
 		out[name] = a.Kind()
@@ -92,7 +92,7 @@ func (e *Event) Attr(name string) (any, bool) {
 	return nil, false
 }
 
-// Text is an attribute in its canonical string form (CloudEvents 1.0, section
+// textAttribute is an attribute in its canonical string form (CloudEvents 1.0, section
 // 2.4); false where the event does not have it.
 func (e *Event) Text(name string) (string, bool) {
 	v, ok := e.Attr(name)
@@ -146,8 +146,8 @@ func (e *Event) SetData(data []byte) {
 	e.Data, e.cloud, e.decoded = data, nil, nil
 }
 
-// ErrNoData is why a filter that reads data can't be evaluated without it.
-var ErrNoData = errors.New("filter: the event's data has not been read")
+// errNoData is why a filter that reads data can't be evaluated without it.
+var errNoData = errors.New("filter: the event's data has not been read")
 
 // value is the data as JSON's Go values.
 func (e *Event) value() (any, error) {
@@ -155,7 +155,7 @@ func (e *Event) value() (any, error) {
 		return e.decoded, nil
 	}
 	if e.Data == nil {
-		return nil, ErrNoData
+		return nil, errNoData
 	}
 	if err := json.Unmarshal(e.Data, &e.decoded); err != nil {
 		return nil, err
@@ -166,8 +166,8 @@ func (e *Event) value() (any, error) {
 // all is every attribute the event has.
 func (e *Event) all() map[string]any {
 	if e.attrs == nil {
-		e.attrs = make(map[string]any, len(Attributes))
-		for name := range Attributes {
+		e.attrs = make(map[string]any, len(attributeTypes))
+		for name := range attributeTypes {
 			if v, ok := e.Attr(name); ok {
 				e.attrs[name] = v
 			}

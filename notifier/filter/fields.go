@@ -43,8 +43,8 @@ func (c *celFields) check(x ast.Expr) []reflect.Type {
 	case ast.SelectKind:
 		s := x.AsSelect()
 		if s.Operand().Kind() == ast.IdentKind && s.Operand().AsIdent() == "event" {
-			if _, ok := Attributes[s.FieldName()]; !ok {
-				c.unknown(x.ID(), "event."+s.FieldName(), strings.Join(sortedKeys(Attributes), ", "))
+			if _, ok := attributeTypes[s.FieldName()]; !ok {
+				c.unknown(x.ID(), "event."+s.FieldName(), strings.Join(sortedKeys(attributeTypes), ", "))
 			}
 			return nil
 		}

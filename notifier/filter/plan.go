@@ -138,14 +138,14 @@ func planSQL(x gen.IExpressionContext, p *Plan) {
 			planSQL(one, p)
 		}
 	case *gen.AtomExpressionContext:
-		if name, ok := sqlAttribute(x); ok && Attributes[name] == Boolean {
+		if name, ok := sqlAttribute(x); ok && attributeTypes[name] == booleanAttribute {
 			p.exact(name, "true")
 		}
 	case *gen.BinaryComparisonExpressionContext:
 		planComparison(x, p)
 	case *gen.InExpressionContext:
 		name, ok := sqlAttribute(x.Expression())
-		if !ok || x.NOT() != nil || Attributes[name] != Text {
+		if !ok || x.NOT() != nil || attributeTypes[name] != textAttribute {
 			return
 		}
 		var values []string
@@ -159,7 +159,7 @@ func planSQL(x gen.IExpressionContext, p *Plan) {
 		p.exact(name, values...)
 	case *gen.LikeExpressionContext:
 		name, ok := sqlAttribute(x.Expression())
-		if !ok || x.NOT() != nil || Attributes[name] != Text {
+		if !ok || x.NOT() != nil || attributeTypes[name] != textAttribute {
 			return
 		}
 		pattern, ok := unquoteSQL(x.StringLiteral().GetText())
@@ -179,13 +179,13 @@ func planComparison(x *gen.BinaryComparisonExpressionContext, p *Plan) {
 		return
 	}
 	if v, ok := sqlString(x.Expression(1)); ok {
-		if x.EQUAL() != nil && Attributes[name] == Text {
+		if x.EQUAL() != nil && attributeTypes[name] == textAttribute {
 			p.exact(name, v)
 		}
 		return
 	}
 	if sqlTrue(x.Expression(1)) {
-		if x.EQUAL() != nil && Attributes[name] == Boolean {
+		if x.EQUAL() != nil && attributeTypes[name] == booleanAttribute {
 			p.exact(name, "true")
 		}
 		return
@@ -260,7 +260,7 @@ func sqlInteger(x gen.IExpressionContext) (int32, bool) {
 func planCEL(x ast.Expr, p *Plan) {
 	switch x.Kind() {
 	case ast.IdentKind, ast.SelectKind:
-		if name, ok := celAttribute(x); ok && Attributes[name] == Boolean {
+		if name, ok := celAttribute(x); ok && attributeTypes[name] == booleanAttribute {
 			p.exact(name, "true")
 		}
 	case ast.CallKind:
@@ -274,7 +274,7 @@ func planCEL(x ast.Expr, p *Plan) {
 		case operators.Equals, operators.Greater, operators.GreaterEquals:
 			planCELComparison(call.FunctionName(), args[0], args[1], p)
 		case "startsWith":
-			if name, ok := celAttribute(call.Target()); ok && Attributes[name] == Text && len(args) == 1 {
+			if name, ok := celAttribute(call.Target()); ok && attributeTypes[name] == textAttribute && len(args) == 1 {
 				if v, ok := celLiteral(args[0]).(string); ok {
 					p.prefix(name, v)
 				}
@@ -290,7 +290,7 @@ func planCELComparison(op string, left, right ast.Expr, p *Plan) {
 	}
 	switch v := celLiteral(right).(type) {
 	case string:
-		if op == operators.Equals && Attributes[name] == Text {
+		if op == operators.Equals && attributeTypes[name] == textAttribute {
 			p.exact(name, v)
 		}
 	case int64:
@@ -309,14 +309,14 @@ func celAttribute(x ast.Expr) (string, bool) {
 	switch x.Kind() {
 	case ast.IdentKind:
 		name := x.AsIdent()
-		_, ok := Attributes[name]
+		_, ok := attributeTypes[name]
 		return name, ok && name != "type"
 	case ast.SelectKind:
 		s := x.AsSelect()
 		if s.IsTestOnly() || s.Operand().Kind() != ast.IdentKind || s.Operand().AsIdent() != "event" {
 			return "", false
 		}
-		_, ok := Attributes[s.FieldName()]
+		_, ok := attributeTypes[s.FieldName()]
 		return s.FieldName(), ok
 	}
 	return "", false

@@ -86,8 +86,8 @@ DELETE FROM tocsin.secret WHERE subscription_id = @id AND kind <> 'credential' A
 
 // forgetUnreadable removes the signing secrets that no key of the keyring opens:
 // they sign nothing, and hold deliveries up.
-func (st *Store) forgetUnreadable(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
-	if _, err := tx.Exec(ctx, purgeUnreadable, pgx.NamedArgs{"id": id, "have": st.Keyring.IDs()}); err != nil {
+func (v vault) forgetUnreadable(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
+	if _, err := tx.Exec(ctx, purgeUnreadable, pgx.NamedArgs{"id": id, "have": v.keyring.IDs()}); err != nil {
 		return fmt.Errorf("subscription: remove secrets that can't be read: %w", err)
 	}
 	return nil
@@ -123,7 +123,7 @@ func (st *Store) Reseal(ctx context.Context) (int, error) {
 	}
 }
 
-func (st *Store) resealSome(ctx context.Context, tx pgx.Tx, others []string) (int, error) {
+func (v vault) resealSome(ctx context.Context, tx pgx.Tx, others []string) (int, error) {
 	rows, err := tx.Query(ctx, staleSecrets, pgx.NamedArgs{"others": others})
 	if err != nil {
 		return 0, fmt.Errorf("notifier: read secrets: %w", err)
@@ -133,11 +133,11 @@ func (st *Store) resealSome(ctx context.Context, tx pgx.Tx, others []string) (in
 		return 0, fmt.Errorf("notifier: read secrets: %w", err)
 	}
 	for _, s := range list {
-		text, err := st.open(s)
+		text, err := v.open(s)
 		if err != nil {
 			return 0, fmt.Errorf("notifier: reseal a secret of subscription %s: %w", s.subscription, err)
 		}
-		again := st.Keyring.Seal(text, sealContext(s.subscription, s.id, s.kind))
+		again := v.keyring.Seal(text, sealContext(s.subscription, s.id, s.kind))
 		if _, err := tx.Exec(ctx, resealSecret, pgx.NamedArgs{"id": s.id, "key_id": again.KeyID, "sealed": again.Box}); err != nil {
 			return 0, fmt.Errorf("notifier: reseal a secret: %w", err)
 		}

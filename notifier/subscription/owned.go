@@ -51,8 +51,8 @@ func (st *Store) room(ctx context.Context, tx pgx.Tx, owner, key string) error {
 	return nil
 }
 
-// State is a subscription in a list that says how each fares.
-type State struct {
+// listed is a subscription in a list that says how each fares.
+type listed struct {
 	ID          uuid.UUID
 	Name, State string
 }
@@ -63,12 +63,12 @@ WHERE deleted_at IS NULL AND (@owner = '' OR owner = @owner) ORDER BY id`
 
 // States lists an owner's subscriptions, or everybody's if owner is
 // empty, oldest first.
-func (st *Store) States(ctx context.Context, owner string) ([]State, error) {
+func (st *Store) States(ctx context.Context, owner string) ([]listed, error) {
 	rows, err := st.Pool.Query(ctx, statesOfOwner, pgx.NamedArgs{"owner": owner})
 	if err != nil {
 		return nil, fmt.Errorf("subscription: read states of subscriptions: %w", err)
 	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[State])
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[listed])
 	if err != nil {
 		return nil, fmt.Errorf("subscription: read states of subscriptions: %w", err)
 	}

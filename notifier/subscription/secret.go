@@ -38,12 +38,12 @@ func sealContext(subscription, id uuid.UUID, kind string) string {
 	return "subscription " + subscription.String() + " secret " + id.String() + " kind " + kind
 }
 
-func (st *Store) seal(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, kind, public string, text []byte) error {
-	if st.Keyring == nil {
+func (v vault) seal(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, kind, public string, text []byte) error {
+	if v.keyring == nil {
 		return fmt.Errorf("notifier: no key to seal secrets with")
 	}
 	id := uuid7.New()
-	sealed := st.Keyring.Seal(text, sealContext(subscription, id, kind))
+	sealed := v.keyring.Seal(text, sealContext(subscription, id, kind))
 	_, err := tx.Exec(ctx, insertSecret, pgx.NamedArgs{
 		"id": id, "subscription": subscription, "kind": kind, "public": public, "key_id": sealed.KeyID, "sealed": sealed.Box,
 	})
@@ -53,11 +53,11 @@ func (st *Store) seal(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, ki
 	return nil
 }
 
-func (st *Store) insertSigning(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, s standardwebhooks.Key) error {
-	return st.seal(ctx, tx, subscription, s.Kind(), s.Public(), []byte(s.Reveal()))
+func (v vault) insertSigning(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, s standardwebhooks.Key) error {
+	return v.seal(ctx, tx, subscription, s.Kind(), s.Public(), []byte(s.Reveal()))
 }
 
-func (st *Store) insertCredential(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, c *schemas.SinkCredential) error {
+func (v vault) insertCredential(ctx context.Context, tx pgx.Tx, subscription uuid.UUID, c *schemas.SinkCredential) error {
 	if c == nil {
 		return nil
 	}
@@ -65,12 +65,12 @@ func (st *Store) insertCredential(ctx context.Context, tx pgx.Tx, subscription u
 	if err != nil {
 		return fmt.Errorf("notifier: credential: %w", err)
 	}
-	return st.seal(ctx, tx, subscription, kindCredential, "", text)
+	return v.seal(ctx, tx, subscription, kindCredential, "", text)
 }
 
 // replaceSigning gives the subscription the signing secret that a replacement
 // brings, or a first one if it has become a webhook; else it changes nothing.
-func (st *Store) replaceSigning(ctx context.Context, tx pgx.Tx, id uuid.UUID, old, spec schemas.Subscription) error {
+func (v vault) replaceSigning(ctx context.Context, tx pgx.Tx, id uuid.UUID, old, spec schemas.Subscription) error {
 	if spec.Secret == "" && spec.Protocol == old.Protocol {
 		return nil
 	}
@@ -81,7 +81,7 @@ func (st *Store) replaceSigning(ctx context.Context, tx pgx.Tx, id uuid.UUID, ol
 	if err != nil || s.IsZero() {
 		return err
 	}
-	return st.insertSigning(ctx, tx, id, s)
+	return v.insertSigning(ctx, tx, id, s)
 }
 
 const infoOfSecrets = `
@@ -219,15 +219,15 @@ func scanSecret(row pgx.CollectableRow) (s storedSecret, err error) {
 	return s, err
 }
 
-func (st *Store) open(s storedSecret) ([]byte, error) {
-	if st.Keyring == nil {
+func (v vault) open(s storedSecret) ([]byte, error) {
+	if v.keyring == nil {
 		return nil, fmt.Errorf("notifier: no key to open secrets with")
 	}
-	return st.Keyring.Open(s.sealed, sealContext(s.subscription, s.id, s.kind))
+	return v.keyring.Open(s.sealed, sealContext(s.subscription, s.id, s.kind))
 }
 
 // credential is a subscription's credential in clear, nil if it has none.
-func (st *Store) credential(ctx context.Context, db querier, id uuid.UUID) (*schemas.SinkCredential, error) {
+func (v vault) credential(ctx context.Context, db querier, id uuid.UUID) (*schemas.SinkCredential, error) {
 	list, err := readSecrets(ctx, db, []uuid.UUID{id})
 	if err != nil {
 		return nil, err
@@ -236,7 +236,7 @@ func (st *Store) credential(ctx context.Context, db querier, id uuid.UUID) (*sch
 	if i < 0 {
 		return nil, nil
 	}
-	text, err := st.open(list[i])
+	text, err := v.open(list[i])
 	if err != nil {
 		return nil, fmt.Errorf("notifier: credential of subscription %s: %w", id, err)
 	}

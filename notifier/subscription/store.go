@@ -16,14 +16,14 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-// Waker passes hints, which may be lost, between processes.
-type Waker interface {
+// waker passes hints, which may be lost, between processes.
+type waker interface {
 	Wake(subject string)
 }
 
-// Sinks knows the protocols that events are delivered over; package
+// sinkChecker knows the protocols that events are delivered over; package
 // delivery/protocols does.
-type Sinks interface {
+type sinkChecker interface {
 	// ProtocolOf is the protocol that goes with a sink's scheme, "" if none
 	// does.
 	ProtocolOf(sink string) string
@@ -39,20 +39,27 @@ type Options struct {
 	Pool    *pgxpool.Pool
 	Filters *filter.Compiler
 	Keyring *secrets.Keyring
-	Waker   Waker // nil: no hints
+	Waker   waker // nil: no hints
 	Logger  *slog.Logger
 
 	// MaxPerOwner is how many subscriptions an owner may have; default 1,000.
 	MaxPerOwner int
 
-	// Sinks checks where subscriptions are delivered to, so that one that could
+	// sinkChecker checks where subscriptions are delivered to, so that one that could
 	// never be is refused and not accepted in vain. Nil checks nothing, and
 	// protocols have to be given.
-	Sinks Sinks
+	Sinks sinkChecker
 }
 
 // Store is the subscriptions in the database. It is safe for concurrent use.
-type Store struct{ Options }
+type Store struct {
+	Options
+	vault
+}
+
+// vault seals and opens the secrets of subscriptions in their rows. Without a
+// keyring it refuses to.
+type vault struct{ keyring *secrets.Keyring }
 
 // New returns a store; it starts nothing and does not touch the database.
 func New(o Options) (*Store, error) {
@@ -61,7 +68,7 @@ func New(o Options) (*Store, error) {
 	}
 	o.MaxPerOwner = cmp.Or(o.MaxPerOwner, 1000)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	return &Store{o}, nil
+	return &Store{Options: o, vault: vault{o.Keyring}}, nil
 }
 
 // querier is a pool or a transaction.

@@ -47,7 +47,7 @@ func (st *Store) Compile(spec schemas.Subscription) (*filter.Set, []problem.Fiel
 	if !slices.Contains([]string{"", schemas.GranularityManifest, schemas.GranularityUpdate}, spec.Config.Granularity) {
 		c.refuse("/config/granularity", "manifest or update", "is %q", clip(spec.Config.Granularity))
 	}
-	set, problems := st.Filters.Compile(Filters(spec))
+	set, problems := st.Filters.Compile(spec.AllFilters())
 	for _, p := range problems {
 		if p.Pointer == fmt.Sprintf("/%d/exact/source", len(spec.Filters)) {
 			c.refuse("/source", p.Hint, "%s", p.Detail)
@@ -59,16 +59,6 @@ func (st *Store) Compile(spec schemas.Subscription) (*filter.Set, []problem.Fiel
 		return nil, c.fields
 	}
 	return set, nil
-}
-
-// Filters are the filters that an event has to pass: the subscription's own,
-// and one for its source, which comes last so that the others keep their
-// pointers.
-func Filters(spec schemas.Subscription) []schemas.Filter {
-	if spec.Source == "" {
-		return spec.Filters
-	}
-	return append(slices.Clone(spec.Filters), schemas.Filter{Exact: map[string]string{"source": spec.Source}})
 }
 
 // validate returns everything that is wrong with a subscription before it is

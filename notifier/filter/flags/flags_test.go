@@ -1,4 +1,4 @@
-package filter
+package flags
 
 import (
 	"bytes"
@@ -7,12 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"tocsin.dev/tocsin/notifier/filter"
 	"tocsin.dev/tocsin/schemas"
 )
 
-func TestFilterFromFlags(t *testing.T) {
+func TestFilters(t *testing.T) {
 	t.Parallel()
-	c, err := NewCompiler(Limits{})
+	c, err := filter.NewCompiler(filter.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +28,7 @@ func TestFilterFromFlags(t *testing.T) {
 		{Flags{Image: "reg_istry/*/app:?"}, `[{"sql":"image LIKE 'reg\\_istry/%/app:_'"}]`},
 		{Flags{Image: "*"}, `[{"sql":"EXISTS image"}]`},
 	} {
-		got, err := FromFlags(tc.flags)
+		got, err := Filters(tc.flags)
 		if err != nil {
 			t.Errorf("%+v: %v", tc.flags, err)
 			continue
@@ -43,7 +44,7 @@ func TestFilterFromFlags(t *testing.T) {
 		}
 	}
 	for _, f := range []Flags{{Severity: "worst"}, {EPSS: 101}, {EPSS: -1}, {Image: "x' OR 'a' = 'a"}, {Image: `a\*`}, {Updater: strings.Repeat("x", 3000)}} {
-		if got, err := FromFlags(f); err == nil {
+		if got, err := Filters(f); err == nil {
 			t.Errorf("%+v: %v", f, got)
 		}
 	}
@@ -52,7 +53,7 @@ func TestFilterFromFlags(t *testing.T) {
 		t.Fatal(problems)
 	}
 	for image, want := range map[string]bool{"reg_istry/team/app:1": true, "regXistry/team/app:1": false, "reg_istry/team/app:12": false} {
-		e := &Event{ID: "1", Source: "urn:x", Type: "t", Time: time.Now(), Extensions: schemas.Extensions{Image: &image}}
+		e := &filter.Event{ID: "1", Source: "urn:x", Type: "t", Time: time.Now(), Extensions: schemas.Extensions{Image: &image}}
 		if got := set.Match(t.Context(), e); got != want {
 			t.Errorf("%s: %t", image, got)
 		}

@@ -1,4 +1,7 @@
-package filter
+// Package flags makes filters of what people ask for most: a severity, a fix, an
+// image's name with * in it. It is for the command line and the page; the filters
+// are those of package filter, which compiles and evaluates them.
+package flags
 
 import (
 	"fmt"
@@ -21,9 +24,9 @@ type Flags struct {
 	EPSS     int    // at least this exploit prediction, 1–100
 }
 
-// FromFlags makes filters of flags. What is wrong with them is
+// Filters makes filters of flags. What is wrong with them is
 // [problem.Invalid]; its fields name the flags.
-func FromFlags(f Flags) ([]schemas.Filter, error) {
+func Filters(f Flags) ([]schemas.Filter, error) {
 	var wrong []problem.Field
 	var out []schemas.Filter
 	if f.Severity != "" {
@@ -97,12 +100,12 @@ func ofPattern(name, pattern string) schemas.Filter {
 	case star == 0 && pattern[0] == '*' && !strings.ContainsAny(pattern[1:], "*?"):
 		return schemas.Filter{Suffix: map[string]string{name: pattern[1:]}}
 	}
-	return schemas.Filter{SQL: name + " LIKE '" + GlobToLike(pattern) + "'"}
+	return schemas.Filter{SQL: name + " LIKE '" + Like(pattern) + "'"}
 }
 
-// GlobToLike makes a pattern of SQL's LIKE from a shell pattern, in which *
+// Like makes a pattern of SQL's LIKE from a shell pattern, in which *
 // stands for anything and ? for one character.
-func GlobToLike(glob string) string {
+func Like(glob string) string {
 	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`, `?`, `_`).Replace(glob)
 }
 
