@@ -80,8 +80,8 @@ func TestEveryProblemIsNamed(t *testing.T) {
 		{`{"config":{"batch_size":5}}`, "/config/batch_size", "batched"},
 		{`{"config":{"granularity":"day"}}`, "/config/granularity", `is "day"`},
 		{`{"config":{"mode":"clair"}}`, "/config/granularity", "whole updates"},
-		{`{"sink":"nats://n","protocol":"NATS","config":{"mode":"batched"}}`, "/config/mode", "webhooks"},
-		{`{"sink":"nats://n","protocol":"NATS","config":{"mode":"clair","granularity":"update"}}`, "/config/mode", "webhooks"},
+		{`{"sink":"nats://n","protocol":"NATS","config":{"mode":"batched"}}`, "/config/mode", "no mode of NATS"},
+		{`{"sink":"nats://n","protocol":"NATS","config":{"mode":"clair","granularity":"update"}}`, "/config/mode", "no mode of NATS"},
 		{`{"sink":"nats://n","protocol":"NATS","config":{"handshake":true}}`, "/config/handshake", "webhooks"},
 	} {
 		var spec schemas.Subscription
