@@ -42,7 +42,7 @@ func (a *App) checkSink(rawURL string) error {
 // ownSubjects are the NATS subjects that Tocsin itself reads or writes. An
 // event delivered to its intake would come back as a message that nobody
 // understands, which is an event again.
-var ownSubjects = []string{"tocsin.manifests", "tocsin.updates", "tocsin.jobs.>", "tocsin.events.>", "tocsin.wake.>"}
+var ownSubjects = []string{"tocsin.manifests", "tocsin.updates", "tocsin.jobs.>", "tocsin.events.>", "tocsin.wake.>", "tocsin.probe"}
 
 // ownIntake refuses subscriptions that deliver to this server's own subjects.
 // It knows its NATS server by address; a name for it that the configuration
