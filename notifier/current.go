@@ -40,6 +40,7 @@ func (n *Notifier) Current(ctx context.Context, owner, id string, manifests []sc
 		if err != nil {
 			return 0, err
 		}
+		r.Names = m.Data.Manifest.Names
 		if !want.plan.Allows(&r.Event) || !want.set.Match(ctx, &r.Event) {
 			continue
 		}

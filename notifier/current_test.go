@@ -48,6 +48,13 @@ func TestCurrent(t *testing.T) {
 	if got := w.owed.of(t, other.ID); len(got) != 0 {
 		t.Errorf("another got %v", got)
 	}
+	// A filter on an image's name holds for any of its names.
+	prod := w.webhook(t, nil, schemas.Filter{Prefix: map[string]string{"image": "prod/"}})
+	promoted := manifest(3, 0, 0)
+	promoted.Data.Manifest.Names = []string{"dev/app:1", "prod/app:1"}
+	if n, err := w.Notifier.Current(ctx, "", prod.ID, append(there, promoted)); n != 1 || err != nil {
+		t.Errorf("of an image that was promoted: %d, %v", n, err)
+	}
 	if n, err := w.Notifier.Current(ctx, "", high.ID, there[1:]); n != 0 || err != nil {
 		t.Errorf("of nothing that matches: %d, %v", n, err)
 	}
