@@ -92,6 +92,16 @@ SEED  ?= 0
 oracle: ## Hold the events of SEEDS=5000 random scenarios from SEED=0 on against libvuln's reports
 	$(WITH_POSTGRES) $(GO) test -count=1 -timeout 0 -v -run '^TestOracle$$' ./matcher/oracle -oracle.seeds=$(SEEDS) -oracle.seed=$(SEED)
 
+.PHONY: fuzz
+TIME ?= 1m
+fuzz: ## Fuzz every parser in turn for TIME=1m each; what is found stays under testdata/fuzz as a test
+	@set -o pipefail; grep -rl --include='*_test.go' '^func Fuzz' . | sort | while read -r file; do \
+	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$file); do \
+	    echo "$$(dirname $$file) $$target"; \
+	    $(WITH_POSTGRES) $(GO) test -run '^$$' -fuzz "^$$target$$$$" -fuzztime $(TIME) $$(dirname $$file) || exit 1; \
+	  done; \
+	done
+
 .PHONY: kill-test
 KILLS ?= 10
 kill-test: ## Run the fixtures through a server that is killed KILLS=10 times
