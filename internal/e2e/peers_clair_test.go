@@ -170,3 +170,24 @@ func (p *peers) archives() {
 	}
 	p.check("an archive of Tocsin's, imported by clairctl", err)
 }
+
+// takeover says what Tocsin would take over of the database that Clair has
+// filled, and changes nothing there.
+func (p *peers) takeover() {
+	if p.clair == "" {
+		return
+	}
+	out, err := p.run(time.Minute, nil, p.tocsin.bin, "migrate", "from-clair", "--dry-run", "--database-url", p.clairDB, "--data-dir", p.dir, "-o", "json")
+	var plan struct {
+		Begun  bool
+		Images int
+		Feeds  []struct{ Updater string }
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &plan)
+	}
+	if err == nil && (plan.Begun || plan.Images == 0 || len(plan.Feeds) == 0 || plan.Feeds[0].Updater != "osv/pypi") {
+		err = fmt.Errorf("it is %s", tail(out, 300))
+	}
+	p.check("tocsin migrate from-clair --dry-run on Clair's own database", err)
+}

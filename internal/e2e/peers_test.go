@@ -89,6 +89,7 @@ func TestPeers(t *testing.T) {
 	p.quay(shop)
 	p.archives()
 	p.compare()
+	p.takeover()
 	heard()
 	fmt.Printf("peers right=%d of=%d\n", p.right, p.all)
 	if p.right != p.all {
