@@ -9,12 +9,17 @@ import (
 )
 
 const (
+	// A report is large, and only those of manifests without an inventory are
+	// read, as many as are wanted.
 	findUnrecorded = `
-SELECT c.id, c.hash, c.hash ~ '^sha(256|512):[0-9a-f]+$', m.id IS NULL
-FROM public.manifest c JOIN public.indexreport r ON r.manifest_id = c.id AND r.scan_result -> 'success' = 'true'
-LEFT JOIN tocsin.manifest m ON m.digest = c.hash
-WHERE c.id > @after AND (m.id IS NULL OR m.state = 'indexed' AND m.inventory_id IS NULL)
-ORDER BY c.id LIMIT @limit`
+WITH found AS MATERIALIZED (
+  SELECT c.id, c.hash, m.id IS NULL AS fresh FROM public.manifest c LEFT JOIN tocsin.manifest m ON m.digest = c.hash
+  WHERE c.id > @after AND (m.id IS NULL OR m.state = 'indexed' AND m.inventory_id IS NULL)
+  ORDER BY c.id
+)
+SELECT f.id, f.hash, f.hash ~ '^sha(256|512):[0-9a-f]+$', f.fresh FROM found f
+WHERE (SELECT r.scan_result -> 'success' FROM public.indexreport r WHERE r.manifest_id = f.id) = 'true'
+ORDER BY f.id LIMIT @limit`
 
 	// Where the layers can be had nobody knows, so that no attempt is made to
 	// index such a manifest again until somebody hands it in.

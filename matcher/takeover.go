@@ -56,6 +56,10 @@ func (e *Engine) BeginTakeover(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, lockBarrier, pgx.NamedArgs{"key": ChangeKey}); err != nil {
 			return err
 		}
+		var begun bool
+		if err := tx.QueryRow(ctx, hasBegun).Scan(&begun); err != nil || begun {
+			return err
+		}
 		t, err := planTakeover(ctx, tx)
 		if err != nil || t.Begun {
 			return err

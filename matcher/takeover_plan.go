@@ -71,11 +71,14 @@ SELECT to_regclass('public.update_operation') IS NOT NULL, to_regclass('public.i
 
 	countFinished = `SELECT count(*) FROM public.indexreport WHERE scan_result -> 'success' = 'true'`
 
+	// A report is large, and only those of manifests without an inventory are read.
 	countUnrecorded = `
-SELECT count(*)
-FROM public.manifest c JOIN public.indexreport r ON r.manifest_id = c.id AND r.scan_result -> 'success' = 'true'
-LEFT JOIN tocsin.manifest m ON m.digest = c.hash
-WHERE m.id IS NULL OR m.state = 'indexed' AND m.inventory_id IS NULL`
+WITH found AS MATERIALIZED (
+  SELECT c.id FROM public.manifest c LEFT JOIN tocsin.manifest m ON m.digest = c.hash
+  WHERE m.id IS NULL OR m.state = 'indexed' AND m.inventory_id IS NULL
+)
+SELECT count(*) FROM found f
+WHERE (SELECT r.scan_result -> 'success' FROM public.indexreport r WHERE r.manifest_id = f.id) = 'true'`
 
 	hasBegun          = `SELECT EXISTS (SELECT FROM tocsin.takeover)`
 	hasCursors        = `SELECT EXISTS (SELECT FROM tocsin.cursor)`
