@@ -42,6 +42,7 @@ type server struct {
 	bin    string
 	config string
 	dir    string
+	env    []string // beside this process's
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -128,6 +129,7 @@ func (s *server) start() {
 func (s *server) spawn() error {
 	os.Remove(filepath.Join(s.dir, "data", "run.json"))
 	cmd := exec.Command(s.bin, "serve", "--config", s.config)
+	cmd.Env = append(os.Environ(), s.env...)
 	cmd.Stdout, cmd.Stderr = s, s
 	if err := cmd.Start(); err != nil {
 		return err
