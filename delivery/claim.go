@@ -35,8 +35,8 @@ RETURNING l.subscription_id, l.token, l.breaker, l.opens, l.failing_since`
 const leftToOthers = 250 * time.Millisecond
 
 // claim takes lanes of those in free: up to this replica's share of the busy
-// ones, and beyond it those that others have left alone. left says that it took
-// none, for now.
+// ones, and beyond it those that other replicas have not claimed for a while. left
+// is true if it claimed none of them yet.
 func (w *Worker) claim(ctx, life context.Context, free []uuid.UUID, mine, busy int) (left bool, err error) {
 	most := max(w.share(busy)-mine, 0)
 	if most < len(free) {

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// gate decides whether a lane may make an attempt now: whether the far side
-// asked to be left alone, the rate limit, and the breaker. It reads no clock but
-// for the breaker's counts, and it is its lane's alone.
+// gate decides whether a lane may make an attempt now: the pause that the
+// target asked for, the rate limit, and the breaker. It reads no clock except for
+// the breaker's counts. Only its lane uses it.
 type gate struct {
 	limiter *rate.Limiter
 	until   time.Time // no attempt before
@@ -44,7 +44,7 @@ func (g *gate) enter(now time.Time) (tell func(verdict), at time.Time) {
 	return tell, at
 }
 
-// held says that the far side is to be left alone.
+// held reports whether the pause that the target asked for is not over.
 func (g *gate) held(now time.Time) bool { return g.until.After(now) }
 
 // hold allows no attempt before t.

@@ -64,8 +64,8 @@ func (l *lane) note(n note) {
 	}
 }
 
-// writeNote writes the oldest note, again while the database is away, unless
-// the lane is lost meanwhile.
+// writeNote writes the oldest note. It retries while the database is unavailable,
+// until the lane is lost.
 func (l *lane) writeNote() {
 	n := l.notes[0]
 	l.host.start(func() {
@@ -75,9 +75,8 @@ func (l *lane) writeNote() {
 	})
 }
 
-// leaveAlone leaves the far side alone until t, also when the lane goes to
-// another replica or the process ends meanwhile. A pause of less than a second
-// is not written down.
+// leaveAlone makes no attempt until t, also if the lane goes to another replica or
+// the process ends before. A pause of less than a second is not stored.
 func (l *lane) leaveAlone(t time.Time) {
 	l.gate.hold(t)
 	if t.Sub(l.hold) < time.Second {
@@ -92,7 +91,7 @@ func (l *lane) leaveAlone(t time.Time) {
 	})
 }
 
-// noHold takes out of the row what leaveAlone wrote.
+// noHold removes from the row what leaveAlone stored.
 func (l *lane) noHold() {
 	if l.hold.IsZero() {
 		return

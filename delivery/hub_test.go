@@ -258,13 +258,13 @@ func schedule(delays ...time.Duration) func(*schemas.Target) {
 func (h *hub) publish(n int, subs ...uuid.UUID) []uuid.UUID {
 	h.t.Helper()
 	ids := make([]uuid.UUID, n)
-	var owed []schemas.Owed
+	var owed []schemas.NewDelivery
 	h.rest.mu.Lock()
 	for i := range ids {
 		ids[i] = uuid.Must(uuid.NewV7())
 		h.rest.events[ids[i]] = testEvent(ids[i], i)
 		for _, s := range subs {
-			owed = append(owed, schemas.Owed{EventID: ids[i], SubscriptionID: s})
+			owed = append(owed, schemas.NewDelivery{EventID: ids[i], SubscriptionID: s})
 		}
 	}
 	h.rest.mu.Unlock()

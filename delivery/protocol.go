@@ -29,8 +29,8 @@ type Protocol struct {
 	Credentials []string
 	// Settings are the protocolsettings it has beside [SharedSettings].
 	Settings []Setting
-	// Check says all that keeps a subscription's target from ever working, as
-	// far as can be said without a connection. [Opener.Open] refuses the same,
+	// Check returns everything that would keep a subscription's target from ever
+	// working, as far as can be found without a connection. [Opener.Open] refuses the same,
 	// so that what Check accepts can be opened. It need not repeat what follows
 	// from the fields above.
 	Check func(Subscription) []problem.Field

@@ -407,12 +407,12 @@ func TestOneEventThatCannotBeRead(t *testing.T) {
 func TestEnqueueIsAtomicAndWithoutDuplicates(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
-	o := schemas.Owed{EventID: [16]byte{1}, SubscriptionID: [16]byte{2}}
+	o := schemas.NewDelivery{EventID: [16]byte{1}, SubscriptionID: [16]byte{2}}
 	tx, err := h.pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.store.Enqueue(t.Context(), tx, []schemas.Owed{o, o, {EventID: [16]byte{3}, SubscriptionID: [16]byte{2}}}); err != nil {
+	if err := h.store.Enqueue(t.Context(), tx, []schemas.NewDelivery{o, o, {EventID: [16]byte{3}, SubscriptionID: [16]byte{2}}}); err != nil {
 		t.Fatal(err)
 	}
 	if n := h.count(`SELECT count(*) FROM tocsin.queue`); n != 0 {

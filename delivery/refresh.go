@@ -99,7 +99,7 @@ func (w *Worker) refresh(ctx context.Context) error {
 }
 
 // endWaits ends the waits of lanes that nobody has, where the subscription has
-// changed since, or is gone: it was the old one that was to be left alone.
+// changed since, or is gone: the pause was meant for the old one.
 func (w *Worker) endWaits(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

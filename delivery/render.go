@@ -64,7 +64,8 @@ const (
 )
 
 // get returns the renderings of ids in their order, reading those that are not
-// at hand together with what others are waiting for. It fails only with ctx.
+// cached, together with those that other callers wait for. It fails only if ctx
+// ends.
 func (r *renderer) get(ctx context.Context, ids []uuid.UUID) ([]*rendering, error) {
 	out := make([]*rendering, len(ids))
 	r.mu.Lock()

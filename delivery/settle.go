@@ -162,7 +162,7 @@ func (s *settler) settle(ctx context.Context, some []settlement) {
 		return err
 	}); err != nil {
 		if refused != nil {
-			// One of them is to blame: the others must not wait for it.
+			// One of them is the cause: split, so that the others do not wait for it.
 			s.settle(ctx, some[:len(some)/2])
 			s.settle(ctx, some[len(some)/2:])
 		}

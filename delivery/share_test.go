@@ -165,7 +165,7 @@ func TestLateCommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.store.Enqueue(t.Context(), tx, []schemas.Owed{{EventID: late, SubscriptionID: sub}}); err != nil {
+	if err := h.store.Enqueue(t.Context(), tx, []schemas.NewDelivery{{EventID: late, SubscriptionID: sub}}); err != nil {
 		t.Fatal(err)
 	}
 	h.publish(300, sub)

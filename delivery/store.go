@@ -52,8 +52,8 @@ func NewStore(db *pgxpool.Pool, o StoreOptions) *Store {
 // committed, a hint on [WakeSubject] saves the workers' poll interval.
 //
 // The caller sees to it that an event is enqueued in one transaction only.
-func (s *Store) Enqueue(ctx context.Context, tx pgx.Tx, pending []schemas.Owed) error {
-	seen := make(map[schemas.Owed]struct{}, len(pending))
+func (s *Store) Enqueue(ctx context.Context, tx pgx.Tx, pending []schemas.NewDelivery) error {
+	seen := make(map[schemas.NewDelivery]struct{}, len(pending))
 	next := 0
 	rows := pgx.CopyFromFunc(func() ([]any, error) {
 		for next < len(pending) {

@@ -75,7 +75,7 @@ type Outcome struct {
 	// Response is the beginning of what the far side answered. The queue keeps
 	// at most [SnippetLimit] bytes of it.
 	Response string
-	// RetryAfter is how long the far side asked to be left alone; 0 if it did
+	// RetryAfter is the pause that the target asked for; 0 if it did
 	// not. The queue bounds it, and holds the whole subscription back for it.
 	RetryAfter time.Duration
 	// Err says what went wrong, for people; nil when delivered. It must not

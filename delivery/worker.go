@@ -183,8 +183,8 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 // hotSettings suit statements that are prepared once, touch few rows by index
-// and run all the time. They are said on every new connection, since poolers
-// refuse them among the parameters of one.
+// and run all the time. They are set by a statement on every new connection, since
+// poolers refuse them as connection parameters.
 const hotSettings = `SET plan_cache_mode TO force_generic_plan; SET enable_seqscan TO off; SET jit TO off`
 
 // patience bounds one exchange with the database, so that one which accepts

@@ -111,8 +111,8 @@ func (a *Announcer) SubscriptionRecovered(ctx context.Context, tx pgx.Tx, s sche
 }
 
 // SubscriptionDisabled disables a subscription in tx and announces it to all
-// others. One that is disabled or deleted already is left alone, and nothing
-// is announced.
+// others. One that is disabled or deleted already is not changed, and nothing is
+// announced.
 func (a *Announcer) SubscriptionDisabled(ctx context.Context, tx pgx.Tx, s schemas.SubscriptionState) error {
 	id, err := uuid.Parse(s.Subscription)
 	if err != nil {
@@ -186,7 +186,7 @@ func (a *Announcer) emit(ctx context.Context, tx pgx.Tx, r *eventlog.Record, to 
 // deliver enqueues an event that has been written for every subscription of the
 // audience whose filters its attributes pass. A filter that reads the data is tried later.
 func (a *Announcer) deliver(ctx context.Context, tx pgx.Tx, v *view, r *eventlog.Record, to audience) error {
-	var owed []schemas.Owed
+	var owed []schemas.NewDelivery
 	var later []uuid.UUID
 	for s := range v.matching(ctx, &r.Event) {
 		switch {
@@ -194,7 +194,7 @@ func (a *Announcer) deliver(ctx context.Context, tx pgx.Tx, v *view, r *eventlog
 		case s.set.NeedsData():
 			later = append(later, s.id)
 		default:
-			owed = append(owed, schemas.Owed{EventID: r.UUID, SubscriptionID: s.id})
+			owed = append(owed, schemas.NewDelivery{EventID: r.UUID, SubscriptionID: s.id})
 		}
 	}
 	if err := leaveEventForLater(ctx, tx, r.UUID, later); err != nil {
@@ -203,7 +203,7 @@ func (a *Announcer) deliver(ctx context.Context, tx pgx.Tx, v *view, r *eventlog
 	return a.enqueue(ctx, tx, owed)
 }
 
-func (a *Announcer) enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.Owed) error {
+func (a *Announcer) enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.NewDelivery) error {
 	if len(owed) == 0 {
 		return nil
 	}

@@ -258,7 +258,7 @@ func TestUncommittedSubscriptionsAreNotRemembered(t *testing.T) {
 // cut is an Enqueuer whose connection ends while it writes.
 type cut struct{ owedTable }
 
-func (c cut) Enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.Owed) error {
+func (c cut) Enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.NewDelivery) error {
 	if err := c.owedTable.Enqueue(ctx, tx, owed); err != nil {
 		return err
 	}
@@ -268,4 +268,6 @@ func (c cut) Enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.Owed) error 
 
 type failing struct{}
 
-func (failing) Enqueue(_ context.Context, _ pgx.Tx, owed []schemas.Owed) error { return errKilled }
+func (failing) Enqueue(_ context.Context, _ pgx.Tx, owed []schemas.NewDelivery) error {
+	return errKilled
+}

@@ -19,7 +19,7 @@ import (
 // enqueuer writes deliveries in the caller's transaction; package delivery
 // does.
 type enqueuer interface {
-	Enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.Owed) error
+	Enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.NewDelivery) error
 }
 
 // waker passes hints, which may be lost, between processes.

@@ -66,7 +66,7 @@ func (c *change) match(ctx context.Context, tx pgx.Tx) error {
 	if events.empty() && digests.empty() {
 		return nil
 	}
-	var owed []schemas.Owed
+	var owed []schemas.NewDelivery
 	for after := c.After; ; {
 		batch, err := c.Read(ctx, tx, after, c.Batch)
 		if err != nil {
@@ -77,7 +77,7 @@ func (c *change) match(ctx context.Context, tx pgx.Tx) error {
 				if s.set.NeedsData() {
 					c.pending[s.id] = s
 				} else {
-					owed = append(owed, schemas.Owed{EventID: e.UUID, SubscriptionID: s.id})
+					owed = append(owed, schemas.NewDelivery{EventID: e.UUID, SubscriptionID: s.id})
 				}
 			}
 			for s := range matching(ctx, digests, &e.Event) {

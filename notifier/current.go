@@ -52,12 +52,12 @@ func (n *Notifier) Current(ctx context.Context, owner, id string, manifests []sc
 		return 0, nil
 	}
 	err = pgx.BeginFunc(ctx, n.Pool, func(tx pgx.Tx) error {
-		var owed []schemas.Owed
+		var owed []schemas.NewDelivery
 		for _, r := range records {
 			if err := r.Insert(ctx, tx); err != nil {
 				return err
 			}
-			owed = append(owed, schemas.Owed{EventID: r.UUID, SubscriptionID: uuid.MustParse(s.ID)})
+			owed = append(owed, schemas.NewDelivery{EventID: r.UUID, SubscriptionID: uuid.MustParse(s.ID)})
 		}
 		return n.enqueue(ctx, tx, owed)
 	})

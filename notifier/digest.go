@@ -146,9 +146,9 @@ func (c *change) writeDigest(ctx context.Context, tx pgx.Tx, d *digest, group st
 		return err
 	}
 	c.metrics.events.WithLabelValues(r.Type).Inc()
-	owed := make([]schemas.Owed, 0, len(subs))
+	owed := make([]schemas.NewDelivery, 0, len(subs))
 	for _, s := range subs {
-		owed = append(owed, schemas.Owed{EventID: r.UUID, SubscriptionID: s.id})
+		owed = append(owed, schemas.NewDelivery{EventID: r.UUID, SubscriptionID: s.id})
 	}
 	if err := c.enqueue(ctx, tx, owed); err != nil || scope != nil {
 		return err

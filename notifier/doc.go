@@ -3,7 +3,7 @@
 // What happens in another package becomes a CloudEvent here, in that package's
 // own transaction ([Announcer]): the event, its place in the outbox towards
 // NATS, and a delivery for every subscription whose filters it passes are
-// committed with the change they speak of, or not at all. A subscription that
+// committed with the change that the event is about, or not at all. A subscription that
 // was committed before that transaction read the subscriptions is matched by
 // it, on every replica.
 //

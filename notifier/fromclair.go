@@ -10,7 +10,7 @@ import (
 )
 
 // Notifications that Clair's own notifier made, on a database that was taken
-// over from it: clients that were told of them before come to read them now.
+// over from it: clients that Clair told of them may still read them.
 
 const hasClairNotifier = `SELECT to_regclass('public.receipt') IS NOT NULL AND to_regclass('public.notification_body') IS NOT NULL`
 

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { postgrestest.Main(m) }
 // as the delivery queue writes them.
 type owedTable struct{ pool *pgxpool.Pool }
 
-func (o owedTable) Enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.Owed) error {
+func (o owedTable) Enqueue(ctx context.Context, tx pgx.Tx, owed []schemas.NewDelivery) error {
 	_, err := tx.CopyFrom(ctx, pgx.Identifier{"owed"}, []string{"event_id", "subscription_id"}, pgx.CopyFromSlice(len(owed), func(i int) ([]any, error) {
 		return []any{owed[i].EventID, owed[i].SubscriptionID}, nil
 	}))

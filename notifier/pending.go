@@ -117,7 +117,7 @@ type pendingMatch struct {
 	digest       *digest
 
 	sub  *subscriber
-	owed []schemas.Owed
+	owed []schemas.NewDelivery
 
 	resting bool      // its owner's budget is spent
 	done    uuid.UUID // the last event it was matched with before
@@ -284,7 +284,7 @@ func (n *Notifier) matchPart(ctx context.Context, tx pgx.Tx, part []*eventlog.Re
 				}
 				p.digest.add(r)
 			default:
-				p.owed = append(p.owed, schemas.Owed{EventID: r.UUID, SubscriptionID: p.sub.id})
+				p.owed = append(p.owed, schemas.NewDelivery{EventID: r.UUID, SubscriptionID: p.sub.id})
 			}
 		}
 		r.SetData(nil)
@@ -301,5 +301,5 @@ func (n *Notifier) finishDigest(ctx context.Context, tx pgx.Tx, p *pendingMatch)
 		return err
 	}
 	n.metrics.events.WithLabelValues(r.Type).Inc()
-	return n.enqueue(ctx, tx, []schemas.Owed{{EventID: r.UUID, SubscriptionID: p.sub.id}})
+	return n.enqueue(ctx, tx, []schemas.NewDelivery{{EventID: r.UUID, SubscriptionID: p.sub.id}})
 }

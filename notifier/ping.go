@@ -33,7 +33,7 @@ func (n *Notifier) Ping(ctx context.Context, owner, id string) (string, error) {
 			return err
 		}
 		n.hint(tx)
-		return n.enqueue(ctx, tx, []schemas.Owed{{EventID: r.UUID, SubscriptionID: uuid.MustParse(s.ID)}})
+		return n.enqueue(ctx, tx, []schemas.NewDelivery{{EventID: r.UUID, SubscriptionID: uuid.MustParse(s.ID)}})
 	})
 	if err != nil {
 		return "", err

@@ -377,8 +377,8 @@ type RetiredEvent struct {
 	Data       ManifestRetired
 }
 
-// Owed is one event owed to one subscription.
-type Owed struct {
+// NewDelivery is one event to be delivered to one subscription.
+type NewDelivery struct {
 	EventID        [16]byte
 	SubscriptionID [16]byte
 }

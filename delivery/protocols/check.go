@@ -294,7 +294,7 @@ func (k *check) mode() {
 	}
 }
 
-// own asks the protocol itself. It names only fields that nothing is said of
+// own adds what the protocol's own check finds, for fields that have no problem
 // yet.
 func (k *check) own() {
 	spec := k.spec

@@ -80,7 +80,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		a.health.Stopping()
 		stopped := life.stop()
 		if err != nil && errors.Is(stopped, err) {
-			err = nil // said once
+			err = nil // it is in stopped already
 		}
 		err = errors.Join(err, stopped)
 	}()
@@ -186,7 +186,7 @@ func (a *App) roles() []string {
 type listeners struct{ api, introspection *netlimit.Listener }
 
 // listen opens both addresses, and tries that of the embedded NATS server,
-// before anything else, so that one which is taken is said at once.
+// before anything else, so that an address in use is reported at once.
 func (a *App) listen() (listeners, error) {
 	var l listeners
 	api, err := net.Listen("tcp", a.config.Listen)

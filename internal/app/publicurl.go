@@ -24,8 +24,8 @@ func (a *App) publicURL() string {
 	return "http://" + a.addr.API
 }
 
-// notePublicURL warns of links that lead to a guess: the API can be reached
-// from elsewhere, and nobody has said under which URL.
+// notePublicURL warns that the links in events are a guess: the API can be reached
+// from elsewhere, and public_url is not configured.
 func (a *App) notePublicURL() {
 	addr, err := netip.ParseAddrPort(a.addr.API)
 	if err != nil || addr.Addr().Unmap().IsLoopback() || a.config.PublicURL.Reveal() != "" {

@@ -21,7 +21,7 @@ const ObjectBucket = "TOCSIN_BLOBS"
 // is no room for syscall.ENOSPC.
 type Objects struct{ store jetstream.ObjectStore }
 
-// An Object is what a list tells of one.
+// An Object is an entry of a list of objects.
 type Object struct {
 	Name string
 	Size int64     // bytes
@@ -47,8 +47,8 @@ func (b *Bus) Objects(ctx context.Context, maxBytes int64) (*Objects, error) {
 func (o *Objects) Put(ctx context.Context, name string, r io.Reader) error {
 	_, err := o.store.Put(ctx, jetstream.ObjectMeta{Name: name}, r)
 	if err != nil {
-		// What tells of the object may have been stored although a part of it was
-		// refused.
+		// The object's metadata may have been stored although a part of its data
+		// was refused.
 		if rerr := o.Remove(context.WithoutCancel(ctx), name); rerr != nil {
 			err = errors.Join(err, rerr)
 		}
@@ -66,7 +66,7 @@ func (o *Objects) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	return r, nil
 }
 
-// Stat tells of an object.
+// Stat returns an object's size in bytes, and when it was last stored or touched.
 func (o *Objects) Stat(ctx context.Context, name string) (size int64, used time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -84,7 +84,7 @@ func (o *Objects) Touch(ctx context.Context, name string) error {
 	return objectError(name, o.store.UpdateMeta(ctx, name, jetstream.ObjectMeta{Name: name}))
 }
 
-// List tells of all objects.
+// List returns all objects, in no order.
 func (o *Objects) List(ctx context.Context) ([]Object, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()

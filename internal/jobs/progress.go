@@ -7,7 +7,7 @@ import (
 
 type reportKey struct{}
 
-// A report is what a running job has said of itself.
+// A report holds the progress and the result that a running job has reported.
 type report struct {
 	mu               sync.Mutex
 	progress, result string

@@ -24,7 +24,7 @@ RETURNING ` + columns
 
 // Run runs jobs of kind with do, up to concurrency at a time in this process,
 // and sweeps ([Store.Sweep]). Any number of processes may run one kind. It
-// blocks until ctx ends and the jobs at hand have returned, and returns nil.
+// blocks until ctx ends and the running jobs have returned, and returns nil.
 //
 // do has the job to itself while its context lives. Its error is the reason of
 // the failed attempt; the job is tried again as the kind's [Policy] says unless
@@ -93,8 +93,8 @@ func lostReason(job Job) string {
 }
 
 // attempt calls do while it renews the lease. It returns ErrLeaseLost when the
-// lease was lost, whatever do returned. What the job has said of itself is in
-// job afterwards.
+// lease was lost, whatever do returned. The job's reported progress and result are
+// in job afterwards.
 func (s *Store) attempt(ctx context.Context, job *Job, do func(context.Context, Job) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

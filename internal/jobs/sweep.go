@@ -44,7 +44,7 @@ WHERE kind = @kind AND state = 'queued' AND next_run_at <= now() AND published_a
 
 	// overtakenSQL finds the lost message of one job while the stream has others
 	// of its kind. Messages come in their order: a job was overtaken if one that
-	// was published well after it has been claimed, and it is left lying if the
+	// was published well after it has been claimed, and its message is lost if the
 	// runners of its kind are idle. A few of those will do at a time, as idle may
 	// be a moment between two jobs of a long queue.
 	overtakenSQL = `

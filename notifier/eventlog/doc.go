@@ -1,7 +1,7 @@
 // Package eventlog is the log of events: every CloudEvent that Tocsin has
 // written, until retention drops it.
 //
-// A [Writer] writes an event in the transaction of what it speaks of, together
+// A [Writer] writes an event in the transaction of the change it is about, together
 // with its place in the outbox towards NATS. A [Log] reads events with their
 // data, lists them, publishes the outbox and keeps the partitions.
 //

@@ -16,7 +16,7 @@ import (
 type Record struct {
 	filter.Event
 	UUID  uuid.UUID         // Event.ID
-	Key   schemas.ChangeKey // of the rows that the event speaks of
+	Key   schemas.ChangeKey // of the rows that the event is about
 	Scope *Scope            // nil: the event is for everybody
 	Cut   bool              // Data does not have all findings: see Log.Complete
 

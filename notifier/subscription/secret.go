@@ -261,10 +261,9 @@ func readSecrets(ctx context.Context, db querier, ids []uuid.UUID) ([]storedSecr
 
 const targetsOf = `SELECT ` + subscriptionColumns + ` FROM tocsin.subscription WHERE id = ANY(@ids) AND deleted_at IS NULL`
 
-// Targets returns those of the subscriptions that there are, with their
-// credentials in clear. One whose credentials can't be opened comes as paused,
-// with the reason, so that nothing of what it is owed is lost or sent
-// unsigned.
+// Targets returns those of the subscriptions that exist, with their credentials
+// in clear. One whose credentials can't be decrypted is returned as paused, with
+// the reason, so that none of its deliveries is lost or sent unsigned.
 func (st *Store) Targets(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]schemas.Target, error) {
 	rows, err := st.Pool.Query(ctx, targetsOf, pgx.NamedArgs{"ids": ids})
 	if err != nil {

@@ -51,7 +51,7 @@ UPDATE tocsin.subscription SET state = 'disabled', reason = @reason, version = v
 WHERE id = @id AND state <> 'disabled' AND deleted_at IS NULL`
 
 // Disable disables a subscription in tx, and reports whether it did: one that
-// is disabled or deleted already is left alone.
+// is disabled or deleted already is not changed.
 func Disable(ctx context.Context, tx pgx.Tx, id uuid.UUID, reason string) (bool, error) {
 	tag, err := tx.Exec(ctx, disableSubscription, pgx.NamedArgs{"id": id, "reason": reason})
 	if err != nil {

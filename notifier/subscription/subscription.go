@@ -237,8 +237,8 @@ func (st *Store) List(ctx context.Context, owner, cursor string, limit int) (lis
 	return list, next, nil
 }
 
-// describe adds to subscriptions what may be said of their secrets, and whether
-// they wait because those can't be opened.
+// describe adds to subscriptions what their secrets are, without the secrets
+// themselves, and whether deliveries wait because a secret can't be decrypted.
 func (st *Store) describe(ctx context.Context, list []schemas.Subscription) error {
 	ids := make([]uuid.UUID, len(list))
 	for i, s := range list {
@@ -369,8 +369,8 @@ const deleteSubscription = `
 UPDATE tocsin.subscription SET deleted_at = clock_timestamp(), version = version + 1
 WHERE id = @id AND deleted_at IS NULL AND (@owner = '' OR owner = @owner)`
 
-// Delete deletes a subscription and its secrets. What it was still
-// owed is dropped.
+// Delete deletes a subscription and its secrets. Its pending deliveries are
+// dropped.
 func (st *Store) Delete(ctx context.Context, owner, id string) error {
 	u, err := uuid.Parse(id)
 	if err != nil {

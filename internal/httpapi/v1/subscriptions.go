@@ -19,7 +19,7 @@ type RotateRequest struct {
 	Overlap *int   `json:"overlap_seconds,omitempty" doc:"How long the old secret goes on signing beside the new one; 0: not at all, absent: 86400" minimum:"0" maximum:"2592000"`
 }
 
-// Delivery is one event owed to one subscription.
+// Delivery is one event that is, or was, to be delivered to one subscription.
 type Delivery struct {
 	ID           string     `json:"id" doc:"UUID of the delivery"`
 	EventID      string     `json:"event_id"`

@@ -31,7 +31,7 @@ const (
 	killEvery     = 1500 * time.Millisecond
 )
 
-// pair is one event owed to one subscription.
+// pair is one event to be delivered to one subscription.
 type pair struct{ event, sub uuid.UUID }
 
 // ledger is what was accepted and what arrived.

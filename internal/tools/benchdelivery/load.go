@@ -49,7 +49,7 @@ func (b *bench) raw(ctx context.Context) (perSecond float64, posts int, err erro
 	)
 	post := func() error {
 		url := b.sinks.urls[int(next.Add(1))%b.targets]
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(b.world.body))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(b.backend.body))
 		if err != nil {
 			return err
 		}
@@ -85,20 +85,20 @@ func (b *bench) raw(ctx context.Context) (perSecond float64, posts int, err erro
 	return float64(posts) / time.Since(begun).Seconds(), posts, failed
 }
 
-// commit writes n events owed to all of subs in one transaction and returns
+// commit writes n events with deliveries to all of subs in one transaction and returns
 // their ids.
 func (b *bench) commit(ctx context.Context, n int, subs []uuid.UUID) ([]uuid.UUID, error) {
 	ids := make([]uuid.UUID, n)
-	owed := make([]schemas.Owed, 0, n*len(subs))
+	owed := make([]schemas.NewDelivery, 0, n*len(subs))
 	for i := range ids {
 		ids[i] = uuid7.New()
 		for _, s := range subs {
-			owed = append(owed, schemas.Owed{EventID: ids[i], SubscriptionID: s})
+			owed = append(owed, schemas.NewDelivery{EventID: ids[i], SubscriptionID: s})
 		}
 	}
 	err := pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
 		_, err := tx.CopyFrom(ctx, pgx.Identifier{"bench_event"}, []string{"id", "data"},
-			pgx.CopyFromSlice(n, func(i int) ([]any, error) { return []any{[16]byte(ids[i]), b.world.data}, nil }))
+			pgx.CopyFromSlice(n, func(i int) ([]any, error) { return []any{[16]byte(ids[i]), b.backend.data}, nil }))
 		if err != nil {
 			return err
 		}

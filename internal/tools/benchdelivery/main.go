@@ -6,7 +6,7 @@
 // sinks (a process of their own), then:
 //
 //  1. POSTs the bodies to the sinks with a bare Go client: raw_http_per_s.
-//  2. Commits the events, each owed to every target, while the queue delivers
+//  2. Commits the events, each with a delivery to every target, while the queue delivers
 //     them: per_s, from the first commit until the last outcome is in the
 //     database. 1 and 2 take turns, several rounds; the medians count.
 //  3. Commits events at a third of that pace: p50_ms and p99_ms, from an
@@ -89,12 +89,12 @@ type options struct {
 // bench is what the runs share.
 type bench struct {
 	options
-	dir   string
-	pool  *pgxpool.Pool
-	bus   *bus.Bus
-	sinks *sinkProcess
-	world *world
-	queue *delivery.Store
+	dir     string
+	pool    *pgxpool.Pool
+	bus     *bus.Bus
+	sinks   *sinkProcess
+	backend *backend
+	queue   *delivery.Store
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -137,7 +137,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer b.bus.Close()
-	if b.world, err = newWorld(ctx, b.pool, o.bytes); err != nil {
+	if b.backend, err = newBackend(ctx, b.pool, o.bytes); err != nil {
 		return err
 	}
 	if o.chaos > 0 {
@@ -153,7 +153,7 @@ func run(ctx context.Context, o options) (err error) {
 func (b *bench) measure(ctx context.Context, log *slog.Logger) error {
 	b.queue = delivery.NewStore(b.pool, delivery.StoreOptions{})
 	worker := delivery.NewWorker(b.pool, delivery.Options{
-		Subscriptions: b.world, Events: b.world, Announcer: b.world, Waker: b.bus, Logger: log, Drain: time.Second,
+		Subscriptions: b.backend, Events: b.backend, Announcer: b.backend, Waker: b.bus, Logger: log, Drain: time.Second,
 		Openers: map[string]delivery.Opener{schemas.ProtocolHTTP: webhook.New(webhook.Options{Dial: new(net.Dialer).DialContext})},
 	})
 	qctx, stop := context.WithCancel(ctx)
@@ -173,7 +173,7 @@ func (b *bench) measure(ctx context.Context, log *slog.Logger) error {
 			return err
 		}
 	}
-	good := b.world.subscribe(b.sinks.urls[:b.targets]...)
+	good := b.backend.subscribe(b.sinks.urls[:b.targets]...)
 	if _, err := b.burst(ctx, good, 20); err != nil { // warm up
 		return err
 	}
@@ -236,7 +236,7 @@ func (b *bench) rounds(ctx context.Context, good []uuid.UUID) (raw, perSecond fl
 			return 0, 0, err
 		}
 		after := b.usage()
-		fmt.Printf("round %d: %.0f bare POST/s of %d bytes, %.0f deliveries/s, ratio %.2f\n", i+1, r, len(b.world.body), p, p/r)
+		fmt.Printf("round %d: %.0f bare POST/s of %d bytes, %.0f deliveries/s, ratio %.2f\n", i+1, r, len(b.backend.body), p, p/r)
 		fmt.Printf("  processor time of a bare POST %s\n  of a delivery, its commit included, %s\n",
 			between.since(before).per(posts), after.since(between).per(events*len(good)))
 		raws, queues = append(raws, r), append(queues, p)
@@ -259,7 +259,7 @@ func (b *bench) isolated(ctx context.Context, perSecond float64) error {
 		{"saturated", func(subs []uuid.UUID) (latencies, error) { return b.flood(ctx, subs, int(perSecond)) }},
 	} {
 		var alone, beside latencies
-		good := b.world.subscribe(b.sinks.urls[:8]...)
+		good := b.backend.subscribe(b.sinks.urls[:8]...)
 		for range b.turns {
 			l, err := load.run(good)
 			if err != nil {
@@ -267,9 +267,9 @@ func (b *bench) isolated(ctx context.Context, perSecond float64) error {
 			}
 			alone = append(alone, l...)
 			// New ones each time: their breakers are still closed.
-			bad := b.world.subscribe(b.sinks.urls[8]+"/hang", b.sinks.urls[9]+"/fail")
+			bad := b.backend.subscribe(b.sinks.urls[8]+"/hang", b.sinks.urls[9]+"/fail")
 			l, err = load.run(slices.Concat(good, bad))
-			b.world.remove(bad)
+			b.backend.remove(bad)
 			if err != nil {
 				return err
 			}

@@ -15,7 +15,7 @@ import (
 	"tocsin.dev/tocsin/schemas"
 )
 
-// amqpScheme is how the world knows a sink that is a broker.
+// amqpScheme is how the backend knows a sink that is a broker.
 const amqpScheme = "amqp://"
 
 // rabbit is a RabbitMQ node with one durable queue that can crash.

@@ -44,7 +44,7 @@ func runReplica(ctx context.Context, text string) error {
 		return err
 	}
 	defer b.Close()
-	w := &world{pool: pool, subs: map[uuid.UUID]schemas.Target{}}
+	w := &backend{pool: pool, subs: map[uuid.UUID]schemas.Target{}}
 	for id, sink := range c.Sinks {
 		w.add(id, sink)
 	}

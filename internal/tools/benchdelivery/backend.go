@@ -22,9 +22,9 @@ const (
 	readSQL   = `SELECT id, at, data FROM bench_event WHERE id = ANY(@ids::uuid[])`
 )
 
-// world stands for the rest of Tocsin: an event log in PostgreSQL, and
+// backend stands for the rest of Tocsin: an event log in PostgreSQL, and
 // subscriptions.
-type world struct {
+type backend struct {
 	pool *pgxpool.Pool
 	body []byte // of every event, as it goes over the wire
 	data []byte
@@ -33,8 +33,8 @@ type world struct {
 	subs map[uuid.UUID]schemas.Target
 }
 
-func newWorld(ctx context.Context, pool *pgxpool.Pool, size int) (*world, error) {
-	w := &world{pool: pool, subs: map[uuid.UUID]schemas.Target{}}
+func newBackend(ctx context.Context, pool *pgxpool.Pool, size int) (*backend, error) {
+	w := &backend{pool: pool, subs: map[uuid.UUID]schemas.Target{}}
 	w.data = []byte(`{"message":"` + strings.Repeat("x", size) + `"}`)
 	var b strings.Builder
 	e := w.event(uuid7.New(), time.Now(), w.data)
@@ -46,7 +46,7 @@ func newWorld(ctx context.Context, pool *pgxpool.Pool, size int) (*world, error)
 	return w, err
 }
 
-func (w *world) event(id uuid.UUID, at time.Time, data []byte) event.Event {
+func (w *backend) event(id uuid.UUID, at time.Time, data []byte) event.Event {
 	e := event.New()
 	e.SetID(id.String())
 	e.SetSource("urn:tocsin:bench")
@@ -63,7 +63,7 @@ func (w *world) event(id uuid.UUID, at time.Time, data []byte) event.Event {
 }
 
 // subscribe makes a subscription for each sink.
-func (w *world) subscribe(sinks ...string) []uuid.UUID {
+func (w *backend) subscribe(sinks ...string) []uuid.UUID {
 	ids := make([]uuid.UUID, len(sinks))
 	for i, s := range sinks {
 		ids[i] = uuid7.New()
@@ -73,7 +73,7 @@ func (w *world) subscribe(sinks ...string) []uuid.UUID {
 }
 
 // add makes a subscription.
-func (w *world) add(id uuid.UUID, sink string) {
+func (w *backend) add(id uuid.UUID, sink string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if strings.HasPrefix(sink, amqpScheme) {
@@ -89,7 +89,7 @@ func (w *world) add(id uuid.UUID, sink string) {
 }
 
 // remove deletes subscriptions.
-func (w *world) remove(ids []uuid.UUID) {
+func (w *backend) remove(ids []uuid.UUID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, id := range ids {
@@ -98,7 +98,7 @@ func (w *world) remove(ids []uuid.UUID) {
 }
 
 // Targets implements [delivery.Subscriptions].
-func (w *world) Targets(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]schemas.Target, error) {
+func (w *backend) Targets(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]schemas.Target, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := make(map[uuid.UUID]schemas.Target, len(ids))
@@ -111,7 +111,7 @@ func (w *world) Targets(_ context.Context, ids []uuid.UUID) (map[uuid.UUID]schem
 }
 
 // Events implements [delivery.Events].
-func (w *world) Events(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]event.Event, error) {
+func (w *backend) Events(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]event.Event, error) {
 	rows, err := w.pool.Query(ctx, readSQL, pgx.NamedArgs{"ids": ids})
 	if err != nil {
 		return nil, err
@@ -130,22 +130,22 @@ func (w *world) Events(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]even
 }
 
 // SubscriptionFailing implements [delivery.Announcer].
-func (w *world) SubscriptionFailing(context.Context, pgx.Tx, schemas.SubscriptionState) error {
+func (w *backend) SubscriptionFailing(context.Context, pgx.Tx, schemas.SubscriptionState) error {
 	return nil
 }
 
 // SubscriptionRecovered implements [delivery.Announcer].
-func (w *world) SubscriptionRecovered(context.Context, pgx.Tx, schemas.SubscriptionState) error {
+func (w *backend) SubscriptionRecovered(context.Context, pgx.Tx, schemas.SubscriptionState) error {
 	return nil
 }
 
 // SubscriptionDisabled implements [delivery.Announcer].
-func (w *world) SubscriptionDisabled(context.Context, pgx.Tx, schemas.SubscriptionState) error {
+func (w *backend) SubscriptionDisabled(context.Context, pgx.Tx, schemas.SubscriptionState) error {
 	return nil
 }
 
 var (
-	_ delivery.Subscriptions = (*world)(nil)
-	_ delivery.Events        = (*world)(nil)
-	_ delivery.Announcer     = (*world)(nil)
+	_ delivery.Subscriptions = (*backend)(nil)
+	_ delivery.Events        = (*backend)(nil)
+	_ delivery.Announcer     = (*backend)(nil)
 )
