@@ -70,8 +70,12 @@ func newClairDatabase(t *testing.T) *clairDatabase {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { locks.Close(context.Background()) })
+	arena, err := libindex.CreateRemoteFetchArena(http.DefaultClient, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	d.lib, err = libindex.New(ctx, &libindex.Options{
-		Store: postgres.NewIndexerStore(d.pool), Locker: locks, FetchArena: libindex.NewRemoteFetchArena(http.DefaultClient, t.TempDir()),
+		Store: postgres.NewIndexerStore(d.pool), Locker: locks, FetchArena: arena,
 		Ecosystems: []*indexer.Ecosystem{dpkg.NewEcosystem(ctx)},
 	}, http.DefaultClient)
 	if err != nil {
@@ -92,6 +96,7 @@ func (d *clairDatabase) index(m wireManifest) {
 	d.t.Helper()
 	cm := &claircore.Manifest{Hash: claircore.MustParseDigest(m.Hash)}
 	for _, l := range m.Layers {
+		//lint:ignore SA1019 a manifest over Clair's API has both
 		cm.Layers = append(cm.Layers, &claircore.Layer{Hash: claircore.MustParseDigest(l.Hash), URI: l.URI, Headers: map[string][]string{}})
 	}
 	r, err := d.lib.Index(d.t.Context(), cm)

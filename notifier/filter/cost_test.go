@@ -116,11 +116,12 @@ func TestNoClockDecides(t *testing.T) {
 	defer close(stop)
 	for range 8 { // every other thread wants the processor
 		go func() {
-			for {
+			for n := 0; ; n++ {
 				select {
 				case <-stop:
 					return
 				default:
+					n++ // keeps the processor
 				}
 			}
 		}()
