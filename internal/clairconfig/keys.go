@@ -1,10 +1,5 @@
 package clairconfig
 
-import (
-	"fmt"
-	"strings"
-)
-
 // A Key is one key of Clair's configuration.
 type Key struct {
 	// Path is its place, such as matcher.cache_age; with ".*" at the end it is a
@@ -126,29 +121,4 @@ func Keys() []Key {
 		}
 	}
 	return keys
-}
-
-// Table is what becomes of every key, in Markdown. Neighbours with one answer
-// share a row.
-func Table() string {
-	var b strings.Builder
-	b.WriteString("| Clair's key | becomes | |\n|---|---|---|\n")
-	keys := Keys()
-	for i := 0; i < len(keys); {
-		k, j := keys[i], i+1
-		for k.Becomes == "" && j < len(keys) && keys[j].Becomes == "" && keys[j].Why == k.Why {
-			j++
-		}
-		var names []string
-		for _, n := range keys[i:j] {
-			names = append(names, "`"+n.Path+"`")
-		}
-		becomes := "nothing"
-		if k.Becomes != "" {
-			becomes = "`" + k.Becomes + "`"
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", strings.Join(names, ", "), becomes, k.Why)
-		i = j
-	}
-	return b.String()
 }
