@@ -169,12 +169,12 @@ func hashEnrichment(r *driver.EnrichmentRecord) [md5.Size]byte {
 // settle mends what a killed process may have left: an enrichment operation that
 // never got its records (stored by claircore's own tools), and operations that
 // reports do not look at yet, since claircore refreshes its view of the latest
-// ones only after it committed. It reports whether there was anything: not what
-// another process is about to do itself, such as the refresh after a commit of
-// the last hour, which is done here too.
-func (d *database) settle(ctx context.Context) (bool, error) {
+// ones only after it committed. It reports whether there was anything, so that
+// the matcher has to be woken, and whether it was left for good: not so a commit
+// of the last hour, after which another process may be about to refresh itself.
+func (d *database) settle(ctx context.Context) (mended, left bool, err error) {
 	var emptied int64
-	err := pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockShared, pgx.NamedArgs{"key": d.lock}); err != nil {
 			return err
 		}
@@ -183,19 +183,19 @@ func (d *database) settle(ctx context.Context) (bool, error) {
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("remove enrichment operations without records: %w", err)
+		return false, false, fmt.Errorf("remove enrichment operations without records: %w", err)
 	}
-	var stale, left bool
+	var stale bool
 	if err := d.pool.QueryRow(ctx, selectStale).Scan(&stale, &left); err != nil {
-		return false, fmt.Errorf("compare latest update operations: %w", err)
+		return false, false, fmt.Errorf("compare latest update operations: %w", err)
 	}
 	if !stale {
-		return emptied > 0, nil
+		return emptied > 0, emptied > 0, nil
 	}
 	if _, err := d.pool.Exec(ctx, vulnstore.RefreshLatest); err != nil {
-		return false, fmt.Errorf("refresh latest_update_operations: %w", err)
+		return false, false, fmt.Errorf("refresh latest_update_operations: %w", err)
 	}
-	return emptied > 0 || left, nil
+	return true, emptied > 0 || left, nil
 }
 
 const (

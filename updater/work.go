@@ -98,10 +98,14 @@ func (s *Service) work(ctx context.Context, job jobs.Job) error {
 		s.log.InfoContext(ctx, "updater set ran meanwhile", "set", set.Name)
 		return nil
 	}
-	if mended, err := s.database.settle(ctx); err != nil {
+	mended, left, err := s.database.settle(ctx)
+	if err != nil {
 		return err
-	} else if mended {
+	}
+	if left {
 		s.log.InfoContext(ctx, "finished what an interrupted update left; nothing was lost")
+	}
+	if mended {
 		s.waker.Wake(bus.WakeMatcher)
 	}
 

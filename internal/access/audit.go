@@ -71,7 +71,11 @@ func (a *Audit) Conclude(ctx context.Context, id uuid.UUID, e Entry) error {
 	if err != nil {
 		return fmt.Errorf("audit log: %w", err)
 	}
-	a.log.InfoContext(ctx, "audit", "id", id, "actor", e.Actor, "action", e.Action, "object", e.Object, "status", e.Status, "remote", e.Remote, "request", e.Request)
+	status := 0
+	if e.Status != nil {
+		status = *e.Status
+	}
+	a.log.InfoContext(ctx, "audit", "id", id, "actor", e.Actor, "action", e.Action, "object", e.Object, "status", status, "remote", e.Remote, "request", e.Request)
 	return nil
 }
 
