@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"tocsin.dev/tocsin/schemas"
@@ -112,17 +113,11 @@ func TestNoClockDecides(t *testing.T) {
 		t.Fatal(problems)
 	}
 	e := findings(2_000)
-	stop := make(chan struct{})
-	defer close(stop)
+	var stop atomic.Bool
+	defer stop.Store(true)
 	for range 8 { // every other thread wants the processor
 		go func() {
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-					n++ // keeps the processor
-				}
+			for !stop.Load() {
 			}
 		}()
 	}
