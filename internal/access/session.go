@@ -82,24 +82,27 @@ func (s *Sessions) begin(ctx context.Context, token, formKey string, begun *time
 
 const (
 	findSession = `
-SELECT t.id, t.name, t.owner, t.scopes, s.form_key, s.begun_at, s.made_at < now() - @renew::interval AND s.expires_at > now() + @grace::interval
+SELECT t.id, t.name, t.owner, t.scopes, s.form_key, s.begun_at, s.made_at < now() - @renew::interval AND s.expires_at > now() + @grace::interval,
+       t.last_used_at
 FROM tocsin.session s JOIN tocsin.token t ON t.id = s.token_id
 WHERE s.hash = @hash AND s.expires_at > now() AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now())`
 
 	retireSession = `UPDATE tocsin.session SET expires_at = now() + @grace::interval WHERE hash = @hash AND expires_at > now() + @grace::interval`
 )
 
-// Resume finds who a session's secret belongs to. What is no session, has ended,
-// or whose token has, is [ErrUnknown].
-func (s *Sessions) Resume(ctx context.Context, secret string) (Session, error) {
+// Resume finds who a session's secret, shown from an address, belongs to. What is
+// no session, has ended, or whose token has, is [ErrUnknown]. It counts as a use of
+// the token.
+func (s *Sessions) Resume(ctx context.Context, from, secret string) (Session, error) {
 	var (
 		out   Session
 		token uuid.UUID
 		begun time.Time
 		old   bool
+		used  *time.Time
 	)
 	args := pgx.NamedArgs{"hash": hash(secret), "renew": sessionRenew, "grace": sessionGrace}
-	err := s.pool.QueryRow(ctx, findSession, args).Scan(&token, &out.Principal.Name, &out.Principal.Owner, &out.Principal.Scopes, &out.FormKey, &begun, &old)
+	err := s.pool.QueryRow(ctx, findSession, args).Scan(&token, &out.Principal.Name, &out.Principal.Owner, &out.Principal.Scopes, &out.FormKey, &begun, &old, &used)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Session{}, ErrUnknown
 	}
@@ -107,6 +110,11 @@ func (s *Sessions) Resume(ctx context.Context, secret string) (Session, error) {
 		return Session{}, fmt.Errorf("look a session up: %w", err)
 	}
 	out.Principal.Token = token.String()
+	if used == nil || time.Since(*used) > time.Minute {
+		if _, err := s.pool.Exec(ctx, touchToken, pgx.NamedArgs{"id": token, "from": from}); err != nil {
+			return Session{}, fmt.Errorf("noting the use of a token: %w", err)
+		}
+	}
 	if !old {
 		return out, nil
 	}
@@ -119,6 +127,20 @@ func (s *Sessions) Resume(ctx context.Context, secret string) (Session, error) {
 	}
 	out.Renewed, err = s.begin(ctx, out.Principal.Token, out.FormKey, &begun)
 	return out, err
+}
+
+const goesOn = `
+SELECT EXISTS (
+  SELECT FROM tocsin.session s JOIN tocsin.token t ON t.id = s.token_id
+  WHERE s.form_key = @form_key AND s.expires_at > now() AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now()))`
+
+// GoesOn reports whether the session with a form key is good still.
+func (s *Sessions) GoesOn(ctx context.Context, formKey string) (bool, error) {
+	var on bool
+	if err := s.pool.QueryRow(ctx, goesOn, pgx.NamedArgs{"form_key": formKey}).Scan(&on); err != nil {
+		return false, fmt.Errorf("look a session up: %w", err)
+	}
+	return on, nil
 }
 
 const (

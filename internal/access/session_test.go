@@ -35,7 +35,7 @@ func TestSessions(t *testing.T) {
 	}
 	ended := func(secret string) bool {
 		t.Helper()
-		_, err := sessions.Resume(ctx, secret)
+		_, err := sessions.Resume(ctx, "192.0.2.1", secret)
 		if err != nil && !errors.Is(err, access.ErrUnknown) {
 			t.Fatal(err)
 		}
@@ -43,9 +43,15 @@ func TestSessions(t *testing.T) {
 	}
 
 	first := begin()
-	s, err := sessions.Resume(ctx, first)
+	s, err := sessions.Resume(ctx, "192.0.2.1", first)
 	if err != nil || s.Principal.Token != token.ID.String() || s.Principal.Sees() != "team-a" || s.Renewed != "" || s.FormKey == "" {
 		t.Fatalf("%+v, %v", s, err)
+	}
+	if list, err := tokens.List(ctx); err != nil || len(list) != 1 || list[0].LastUsed == nil {
+		t.Errorf("a session does not count as a use of its token: %+v, %v", list, err)
+	}
+	if on, err := sessions.GoesOn(ctx, s.FormKey); err != nil || !on {
+		t.Errorf("the session goes on: %t, %v", on, err)
 	}
 	var shown int
 	if err := pool.QueryRow(ctx, `SELECT count(*) FROM tocsin.session s WHERE s::text LIKE '%' || $1 || '%'`, first).Scan(&shown); err != nil || shown != 0 {
@@ -60,11 +66,11 @@ func TestSessions(t *testing.T) {
 	// An old one gets a new secret, once; both work for a while, with the same key
 	// for forms.
 	set(first, `made_at = made_at - interval '2 hours'`)
-	renewed, err := sessions.Resume(ctx, first)
+	renewed, err := sessions.Resume(ctx, "192.0.2.1", first)
 	if err != nil || renewed.Renewed == "" || renewed.FormKey != s.FormKey {
 		t.Fatalf("renewed: %+v, %v", renewed, err)
 	}
-	if again, err := sessions.Resume(ctx, first); err != nil || again.Renewed != "" {
+	if again, err := sessions.Resume(ctx, "192.0.2.1", first); err != nil || again.Renewed != "" {
 		t.Errorf("renewed twice: %+v, %v", again, err)
 	}
 	if ended(renewed.Renewed) {
@@ -90,11 +96,18 @@ func TestSessions(t *testing.T) {
 		t.Error("a session goes on after all were ended")
 	}
 	c := begin()
+	last, err := sessions.Resume(ctx, "192.0.2.1", c)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := tokens.Revoke(ctx, token.ID); err != nil {
 		t.Fatal(err)
 	}
 	if !ended(c) {
 		t.Error("a session goes on after its token")
+	}
+	if on, err := sessions.GoesOn(ctx, last.FormKey); err != nil || on {
+		t.Errorf("the session of a revoked token goes on: %t, %v", on, err)
 	}
 	if _, err := sessions.Begin(ctx, "not an id"); err == nil {
 		t.Error("a session begins for no token")

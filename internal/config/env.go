@@ -36,6 +36,9 @@ func (c *Config) environment(environ []string) (warnings []string, err error) {
 		k, ok := byEnv[name]
 		if base, isFile := strings.CutSuffix(name, "_FILE"); !ok && isFile {
 			if k, ok = byEnv[base]; ok && confidential(k.value.Type()) {
+				if slices.ContainsFunc(environ, func(e string) bool { return strings.HasPrefix(e, base+"=") && len(e) > len(base)+1 }) {
+					return nil, fmt.Errorf("%s and %s are both set: unset one of them (an empty one counts as unset)", base, name)
+				}
 				b, err := readFile(value)
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", name, err)

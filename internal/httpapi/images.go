@@ -52,12 +52,9 @@ func (s *server) registerImages() {
 			return nil, &FieldError{Field: "image", Message: "give either image or manifest"}
 		}
 		list, err := s.Services.Images.Submit(ctx, in.Body)
-		digests, known := make([]string, len(list)), true
+		digests := make([]string, len(list))
 		for i, l := range list {
-			digests[i], known = l.Digest, known && l.Known && l.Job == nil
-		}
-		if err == nil && known {
-			unchanged(ctx)
+			digests[i] = l.Digest
 		}
 		object := in.Body.Image
 		if in.Body.Manifest != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,8 +74,13 @@ func (v *visit) letIn(r *http.Request, p access.Principal) bool {
 	return true
 }
 
+// inParts are actions that may be refused when a part of them is done: an archive
+// that ends badly, an image one platform of which can't be taken, a client that did
+// not wait for an index.
+var inParts = []string{"updaters.import", "images.create", "manifests.create", "clair.index_report.create"}
+
 // conclude writes down what became of the request. One that was refused changed
-// nothing, and leaves no entry.
+// nothing, and leaves no entry, but for those that are done in parts.
 func (v *visit) conclude(ctx context.Context, status int) {
 	if !v.begun {
 		return
@@ -82,7 +88,8 @@ func (v *visit) conclude(ctx context.Context, status int) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), concludeTimeout)
 	defer cancel()
 	var err error
-	if v.unchanged || status >= 400 && status < 500 {
+	refused := status >= 400 && status < 500 && !slices.Contains(inParts, v.entry.Action)
+	if v.unchanged || refused {
 		err = v.s.Services.Audit.Forget(ctx, v.id)
 	} else {
 		v.entry.Status = &status

@@ -155,15 +155,12 @@ func (l *Listener) admit(c *conn) (reason string, victim *conn) {
 	defer l.mu.Unlock()
 	exempt := slices.ContainsFunc(l.o.Exempt, func(p netip.Prefix) bool { return p.Contains(c.addr) })
 	if l.o.PerAddress > 0 && !exempt && l.byAddr[c.addr] >= l.o.PerAddress {
-		return "address", nil
-	}
-	if len(l.open) >= l.o.Max {
-		for other := range l.open {
-			if other.idle && c.since.Sub(other.since) >= settling && (victim == nil || other.since.Before(victim.since)) {
-				victim = other
-			}
+		if victim = l.idlest(c, func(other *conn) bool { return other.addr == c.addr }); victim == nil {
+			return "address", nil
 		}
-		if victim == nil {
+		l.forget(victim)
+	} else if len(l.open) >= l.o.Max {
+		if victim = l.idlest(c, func(*conn) bool { return true }); victim == nil {
 			return "all", nil
 		}
 		l.forget(victim)
@@ -171,6 +168,17 @@ func (l *Listener) admit(c *conn) (reason string, victim *conn) {
 	l.open[c] = struct{}{}
 	l.byAddr[c.addr]++
 	return "", victim
+}
+
+// idlest is the connection, of those that may go, that has been idle for longest,
+// and long enough to make room for c; nil if there is none.
+func (l *Listener) idlest(c *conn, may func(*conn) bool) (idlest *conn) {
+	for other := range l.open {
+		if other.idle && may(other) && c.since.Sub(other.since) >= settling && (idlest == nil || other.since.Before(idlest.since)) {
+			idlest = other
+		}
+	}
+	return idlest
 }
 
 // forget takes a connection off the count, once.
@@ -221,9 +229,7 @@ func (c *conn) Close() error {
 		c.l.mu.Lock()
 		defer c.l.mu.Unlock()
 		c.l.forget(c)
-		if c.reserved {
-			c.l.refill()
-		}
+		c.l.refill() // another may have taken what was given up for this one
 	})
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -39,7 +40,11 @@ func (g *Guard) proxied(t *http.Transport, proxy *url.URL, connect time.Duration
 		}
 		// Somebody configured it, and no request for it gets here.
 		d := &net.Dialer{Timeout: connect, Resolver: g.resolver}
-		return d.DialContext(ctx, network, to)
+		conn, err := d.DialContext(ctx, network, to)
+		if err != nil {
+			return nil, &unreachable{err}
+		}
+		return conn, nil
 	}
 }
 
@@ -76,11 +81,32 @@ func (g *Guard) Through(proxy *url.URL) func(ctx context.Context, network, addre
 	}
 }
 
+// unreachable is a proxy that cannot be reached: those who see it need not know
+// where it is, nor who was asked for its name.
+type unreachable struct{ err error }
+
+// Error implements error.
+func (u *unreachable) Error() string {
+	if t, ok := errors.AsType[net.Error](u.err); ok && t.Timeout() {
+		return "the proxy did not answer in time"
+	}
+	return "the proxy could not be reached"
+}
+
+// Timeout and Temporary make it a [net.Error], as its cause is.
+func (u *unreachable) Timeout() bool {
+	t, ok := errors.AsType[net.Error](u.err)
+	return ok && t.Timeout()
+}
+
+// Temporary implements [net.Error].
+func (u *unreachable) Temporary() bool { return false }
+
 // connect has a proxy connect to an address.
 func (g *Guard) connect(ctx context.Context, proxy *url.URL, address string) (conn net.Conn, err error) {
 	d := &net.Dialer{Resolver: g.resolver}
 	if conn, err = d.DialContext(ctx, "tcp", proxyAddress(proxy)); err != nil {
-		return nil, fmt.Errorf("proxy: %w", err)
+		return nil, &unreachable{err}
 	}
 	// The end of ctx ends the exchange, whatever it waits for.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -186,64 +185,6 @@ func (v *visit) event() error {
 	}
 	v.show(http.StatusOK, "event", shortType(p.Type), p)
 	return nil
-}
-
-const (
-	// livePause is between two looks for new events, liveLife how long a browser
-	// is told of them before it has to ask again.
-	livePause = 2 * time.Second
-	liveLife  = 10 * time.Minute
-)
-
-// live tells a browser of events as they come, as server-sent events whose data
-// are rows of the table.
-func (v *visit) live() error {
-	select {
-	case v.site.live <- struct{}{}:
-		defer func() { <-v.site.live }()
-	default:
-		return &problem{Status: http.StatusServiceUnavailable, Detail: "Too many pages are open; load this one again to see what is new."}
-	}
-	last := v.r.Header.Get("Last-Event-ID")
-	if last == "" {
-		last = v.r.URL.Query().Get("after")
-	}
-	v.w.Header().Set("Content-Type", "text/event-stream")
-	rc := http.NewResponseController(v.w)
-	end, tick := time.NewTimer(liveLife), time.NewTicker(livePause)
-	defer end.Stop()
-	defer tick.Stop()
-	for {
-		var list v1.Page[event]
-		if err := v.get("/events", url.Values{"limit": {"50"}}, &list); err != nil {
-			return nil // the browser asks again
-		}
-		for _, e := range slices.Backward(list.Items) {
-			if e.ID <= last { // ids are in the order of time
-				continue
-			}
-			row, err := v.fragment("event-row", e)
-			if err != nil {
-				return nil
-			}
-			last = e.ID
-			if _, err := v.w.Write([]byte("id: " + e.ID + "\ndata: " + strings.Join(strings.Fields(row), " ") + "\n\n")); err != nil {
-				return nil // nobody is there any more
-			}
-		}
-		if _, err := v.w.Write([]byte(": \n\n")); err != nil || rc.Flush() != nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-end.C:
-			return nil
-		case <-v.Stopping:
-			return nil
-		case <-v.r.Context().Done():
-			return nil
-		}
-	}
 }
 
 // subscriptionNames are the names of the subscriptions that the token may see,

@@ -34,7 +34,7 @@ func (s *site) visited(h func(*visit) error) http.HandlerFunc {
 			s.strange(w, r)
 			return
 		}
-		session, err := s.Sessions.Resume(r.Context(), c.Value)
+		session, err := s.Sessions.Resume(r.Context(), s.Client(r), c.Value)
 		switch {
 		case errors.Is(err, access.ErrUnknown):
 			s.strange(w, r)
@@ -87,7 +87,7 @@ func (s *site) strange(w http.ResponseWriter, r *http.Request) {
 		// browser keeps the cookie back: ask once more, from here.
 		q := r.URL.Query()
 		q.Set("again", "1")
-		s.render(w, r, http.StatusOK, "again", view{Title: "Tocsin", Data: (&url.URL{Path: r.URL.Path, RawQuery: q.Encode()}).String()})
+		s.render(w, r, http.StatusOK, "again", view{Title: "Tocsin", Data: (&url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: q.Encode()}).String()})
 		return
 	}
 	to := "/ui/login"

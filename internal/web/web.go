@@ -18,7 +18,9 @@ type Sessions interface {
 	// Begin makes a session of a token, by its id, and returns its secret.
 	Begin(ctx context.Context, token string) (string, error)
 	// Resume finds who a secret belongs to; [access.ErrUnknown] if nobody.
-	Resume(ctx context.Context, secret string) (access.Session, error)
+	Resume(ctx context.Context, from, secret string) (access.Session, error)
+	// GoesOn reports whether the session with a form key is good still.
+	GoesOn(ctx context.Context, formKey string) (bool, error)
 	// End ends one session, by its form key.
 	End(ctx context.Context, formKey string) error
 	// EndAll ends every session of a token.
@@ -51,15 +53,11 @@ type Options struct {
 type site struct {
 	Options
 	pages map[string]*page
-	live  chan struct{} // a place for everybody who is told of events as they come
+	live  liveness
 }
 
 //go:embed assets
 var assets embed.FS
-
-// maxLive is how many browsers are told of events as they come; others have to
-// load the page again.
-const maxLive = 200
 
 // maxForm bounds a form, in bytes.
 const maxForm = 64 << 10
@@ -82,7 +80,7 @@ func New(o Options) (*Handler, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &site{Options: o, live: make(chan struct{}, maxLive)}
+	s := &site{Options: o, live: liveness{of: map[string]int{}}}
 	var err error
 	if s.pages, err = parsePages(o.Now); err != nil {
 		return nil, err
