@@ -84,7 +84,7 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 		return nil
 	case err != nil:
 		return err
-	case m.State == StateIndexed && !m.Stale && !m.Degraded && !m.Replaced:
+	case m.State == StateIndexed && !m.Stale && !m.Degraded && !m.Replaced && !m.Returned:
 		jobs.Result(ctx, digest)
 		return ix.done(ctx, m) // an attempt that ended early has not
 	}
@@ -144,7 +144,7 @@ func (ix *Indexer) index(ctx context.Context, digest string) error {
 	}
 	err = ix.opts.Recorder.Indexed(ctx, Indexed{
 		ID: m.ID, Digest: m.Digest, Names: m.Names, Labels: m.Labels, NamingID: m.NamingID,
-		IndexerState: ix.state, Reindexed: m.HasInventory, Warnings: warnings,
+		IndexerState: ix.state, Reindexed: m.HasInventory, Warnings: warnings, Force: m.Returned,
 	}, report)
 	if err != nil {
 		return err
@@ -213,6 +213,10 @@ func (ix *Indexer) JobFailed(ctx context.Context, tx pgx.Tx, job jobs.Job) error
 		return ix.opts.Announcer.ManifestIndexFailed(ctx, tx, data)
 	}
 	if p.Image != nil {
+		// A tag that is followed is asked for again and again.
+		if told, err := ix.opts.Jobs.FailedBefore(ctx, tx, job); err != nil || told {
+			return err
+		}
 		data.Manifest = schemas.Manifest{Names: namesOf(*p.Image), Labels: p.Image.Labels}
 		return ix.opts.Announcer.ManifestIndexFailed(ctx, tx, data)
 	}

@@ -47,8 +47,8 @@ type Indexed struct {
 	// Reindexed says that it had an inventory before.
 	Reindexed bool
 	Warnings  []string
-	// Force asks for an event even if nothing about it is new. This package
-	// never sets it.
+	// Force asks for an event even if nothing about it is new: a name stands
+	// for it again.
 	Force bool
 }
 
@@ -81,6 +81,7 @@ type Jobs interface {
 	List(ctx context.Context, f jobs.Filter) ([]jobs.Job, error)
 	Hurry(ctx context.Context, id uuid.UUID) error
 	Watch(ctx context.Context, id uuid.UUID) iter.Seq2[jobs.Job, error]
+	FailedBefore(ctx context.Context, tx pgx.Tx, job jobs.Job) (bool, error)
 }
 
 // Intake hands over the messages of a subject; [bus.Bus] does.

@@ -148,6 +148,20 @@ func TestRegistry(t *testing.T) {
 		}
 		return len(events) == 2
 	})
+	// The same again, as of a tag that is followed, is a job and no event.
+	failed := func() int {
+		list, err := r.jobs.List(t.Context(), jobs.Filter{Kind: JobKind, State: jobs.Failed, Limit: jobs.MaxLimit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	eventually(t, "both jobs have failed", func() bool { return failed() == 2 })
+	r.publish(t, nil, fmt.Appendf(nil, `{"image":"%s/team/app:nope","names":["n"],"labels":{"a":"b"}}`, host))
+	eventually(t, "it has failed again", func() bool { return failed() == 3 })
+	if events := announced[schemas.ManifestIndexFailed](t, r.pool, schemas.TypeManifestIndexFailed); len(events) != 2 {
+		t.Errorf("%d events", len(events))
+	}
 }
 
 // An indexed image is indexed again with credentials asked for anew, and a

@@ -19,6 +19,10 @@ import (
 const retireBatch = 100
 
 const (
+	// Processes of before named was noted may have given names.
+	noteNames = `
+UPDATE tocsin.manifest m SET named = true WHERE NOT named AND EXISTS (SELECT FROM tocsin.name n WHERE n.manifest_id = m.id)`
+
 	noteSuperseded = `
 UPDATE tocsin.manifest SET superseded_at = now()
 WHERE superseded_at IS NULL AND state IN ('indexed', 'failed') AND id IN (SELECT manifest_id FROM tocsin.superseded)`
@@ -50,7 +54,7 @@ func (ix *Indexer) retire(ctx context.Context) error {
 	if ix.opts.RetireAfter <= 0 {
 		return nil
 	}
-	for _, sql := range []string{noteCurrent, noteSuperseded} {
+	for _, sql := range []string{noteNames, noteCurrent, noteSuperseded} {
 		if _, err := ix.opts.Pool.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("look for superseded manifests: %w", err)
 		}

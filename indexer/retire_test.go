@@ -166,6 +166,37 @@ func TestRetire(t *testing.T) {
 	if noted(old) != nil {
 		t.Error("it is noted as superseded still")
 	}
+	// Retired again, it comes back by its digest alone, and stays.
+	gone := other.named(t, "newer", "", "app:2")
+	r.wait(t, gone)
+	eventually(t, "it is noted as superseded again", func() bool { return noted(old) != nil })
+	if _, err := r.pool.Exec(t.Context(), `UPDATE tocsin.manifest SET superseded_at = now() - interval '61 minutes' WHERE digest = $1`, old); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is retired again", func() bool { return state(old) == StateRetired })
+	r.named(t, "old", "")
+	if img := r.wait(t, old); img.State != StateIndexed || img.Superseded || noted(old) != nil {
+		t.Errorf("handed in again without a name it is %+v, superseded %v", img, noted(old))
+	}
+}
+
+// An image that a name stands for again is announced once more: what came up
+// while it was superseded was told of a superseded one.
+func TestReturned(t *testing.T) {
+	t.Parallel()
+	r := newPlace(t).newRig(t, nil).run(t)
+	a := r.named(t, "a", "", "app:1")
+	r.wait(t, a)
+	r.named(t, "a", "", "app:1") // nothing is new about it
+	r.wait(t, r.named(t, "b", "", "app:1"))
+	if got := r.records(a); got != 1 {
+		t.Fatalf("it was recorded %d times before it was superseded", got)
+	}
+	r.named(t, "a", "", "app:1")
+	eventually(t, "it is recorded again", func() bool { return r.records(a) == 2 })
+	if !r.forced(a) {
+		t.Error("its event is not asked for")
+	}
 }
 
 // Without a time, nothing is retired.

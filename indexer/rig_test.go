@@ -157,7 +157,7 @@ func (r *rig) Indexed(ctx context.Context, m Indexed, report *claircore.IndexRep
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		var inventory int64
 		if err := tx.QueryRow(ctx, `UPDATE tocsin.manifest
-			SET state = 'indexed', reason = '', inventory_id = coalesce(inventory_id, 0) + 1, indexer_state = @state, indexed_at = now(), updated_at = now()
+			SET state = 'indexed', reason = '', returned = false, inventory_id = coalesce(inventory_id, 0) + 1, indexer_state = @state, indexed_at = now(), updated_at = now()
 			WHERE id = @id AND state <> 'deleted' RETURNING inventory_id`, pgx.NamedArgs{"id": m.ID, "state": m.IndexerState}).Scan(&inventory); err != nil {
 			return err
 		}
@@ -200,6 +200,18 @@ func (r *rig) records(digest string) (n int) {
 		}
 	}
 	return n
+}
+
+// forced reports whether the last of them asked for an event whatever is new.
+func (r *rig) forced(digest string) (forced bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.recorded {
+		if m.Digest == digest {
+			forced = m.Force
+		}
+	}
+	return forced
 }
 
 // announcer writes events to a table, in the transaction it is given.

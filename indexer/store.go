@@ -53,6 +53,8 @@ type row struct {
 	Degraded     bool
 	// Replaced says that claircore still has an index of other layers.
 	Replaced bool
+	// Returned says that a name stands for it again, which is to be announced.
+	Returned bool
 	// Stale says that an older scanner state indexed it than the caller's.
 	Stale bool
 }
@@ -69,8 +71,17 @@ UPDATE tocsin.manifest
 SET spec = @spec, sealed_key = @sealed_key, sealed = @sealed,
     reference = CASE WHEN @reference = '' THEN reference ELSE @reference END,
     state = CASE WHEN state IN ('failed', 'deleted', 'retired') THEN 'pending' ELSE state END,
-    reason = '', purged = false, attempted_state = '', verified = verified OR @verified, updated_at = now()
+    reason = '', purged = false, attempted_state = '', verified = verified OR @verified, updated_at = now(),
+    named = named AND state NOT IN ('deleted', 'retired'),
+    superseded_at = CASE WHEN state IN ('deleted', 'retired') THEN NULL ELSE superseded_at END
 WHERE id = @id`
+
+	isSuperseded = `SELECT EXISTS (SELECT FROM tocsin.superseded WHERE manifest_id = @id)`
+
+	// An image that a name stands for again is announced anew: what came up
+	// meanwhile was told of a superseded one.
+	noteReturned = `
+UPDATE tocsin.manifest SET returned = true, updated_at = now() WHERE id = @id AND NOT EXISTS (SELECT FROM tocsin.superseded WHERE manifest_id = @id)`
 
 	verifyManifest = `
 UPDATE tocsin.manifest SET verified = true, reference = @reference WHERE id = @id AND NOT verified`
@@ -153,7 +164,18 @@ func (s *store) record(ctx context.Context, m *Manifest, sp spec, sealed secrets
 		if err := s.merge(ctx, tx, id, naming, c.names, c.labels); err != nil {
 			return err
 		}
-		return s.means(ctx, tx, id, c)
+		var superseded bool
+		if err := tx.QueryRow(ctx, isSuperseded, args).Scan(&superseded); err != nil {
+			return err
+		}
+		if err := s.means(ctx, tx, id, c); err != nil || !superseded {
+			return err
+		}
+		tag, err := tx.Exec(ctx, noteReturned, args)
+		if tag.RowsAffected() > 0 {
+			before.Current = false
+		}
+		return err
 	})
 	if err != nil {
 		return known{}, fmt.Errorf("record manifest %s: %w", m.Digest, err)
@@ -212,7 +234,7 @@ func (s *store) name(ctx context.Context, tx pgx.Tx, manifest int32, names []str
 
 const loadManifest = `
 SELECT m.id, m.digest, m.reference, m.spec, m.sealed_key, m.sealed, n.id, n.names, n.labels, m.inventory_id IS NOT NULL,
-       m.state, m.indexer_state, m.degraded, m.replaced,
+       m.state, m.indexer_state, m.degraded, m.replaced, m.returned,
        m.indexer_state <> @state AND coalesce(was.generation, 0) < coalesce(now.generation, 0)
 FROM tocsin.manifest m
 JOIN tocsin.naming n ON n.id = m.naming_id
@@ -225,7 +247,7 @@ WHERE m.digest = @digest`
 func (s *store) load(ctx context.Context, digest, state string) (r row, err error) {
 	err = s.pool.QueryRow(ctx, loadManifest, pgx.NamedArgs{"digest": digest, "state": state}).Scan(
 		&r.ID, &r.Digest, &r.Reference, &r.Spec, &r.Sealed.KeyID, &r.Sealed.Box, &r.NamingID, &r.Names, &r.Labels, &r.HasInventory,
-		&r.State, &r.IndexerState, &r.Degraded, &r.Replaced, &r.Stale)
+		&r.State, &r.IndexerState, &r.Degraded, &r.Replaced, &r.Returned, &r.Stale)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return row{}, ErrNotFound
 	}
@@ -316,9 +338,9 @@ ORDER BY m.id LIMIT @limit`
 
 	pendingManifests = `
 SELECT digest FROM tocsin.manifest
-WHERE state = 'pending' AND updated_at < now() - @age::interval ORDER BY updated_at LIMIT @limit`
+WHERE (state = 'pending' OR returned AND state = 'indexed') AND updated_at < now() - @age::interval ORDER BY updated_at LIMIT @limit`
 
-	touchPending = `UPDATE tocsin.manifest SET updated_at = now() WHERE digest = ANY(@digests) AND state = 'pending'`
+	touchPending = `UPDATE tocsin.manifest SET updated_at = now() WHERE digest = ANY(@digests) AND (state = 'pending' OR returned)`
 )
 
 func (s *store) register(ctx context.Context, state string) error {

@@ -126,7 +126,38 @@ func TestCompressionsInARow(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	w.sharedNames("a", "b", "c")
 	w.update("debian", debVuln("CVE-2020-0001", "bash", "5.3"))
 	w.process()
 	w.expect("a debian: +CVE-2020-0001@bash", "c debian: +CVE-2020-0001@bash")
+}
+
+// Whoever filters by a name or a label that only one of two compressions has,
+// hears of it.
+func TestCompressionsWithLabelsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	bash := deb("bash", "5.2", "bash")
+	a, b := w.index("a", bash), w.index("b", bash)
+	w.twins(a, b)
+	w.update("debian", debVuln("CVE-2020-0001", "bash", "5.3"))
+	w.process()
+	w.expect("a debian: +CVE-2020-0001@bash", "b debian: +CVE-2020-0001@bash")
+	w.sharedNames("a", "b")
+	if _, err := w.pool.Exec(t.Context(), `UPDATE tocsin.naming SET labels = '{"team":"payments"}' WHERE names[1] = 'b'`); err != nil {
+		t.Fatal(err)
+	}
+	w.update("debian", debVuln("CVE-2020-0001", "bash", "5.3"), debVuln("CVE-2020-0002", "bash", "5.4"))
+	w.process()
+	w.expect("a debian: +CVE-2020-0001@bash", "b debian: +CVE-2020-0001@bash", "a debian: +CVE-2020-0002@bash", "b debian: +CVE-2020-0002@bash")
+}
+
+// sharedNames gives every image the names of all, its own first, as the indexer
+// does with compressions of one image.
+func (w *world) sharedNames(names ...string) {
+	w.t.Helper()
+	if _, err := w.pool.Exec(w.t.Context(), `UPDATE tocsin.naming SET names = ARRAY[names[1]] || @names::text[] WHERE names[1] = ANY(@names)`,
+		pgx.NamedArgs{"names": names}); err != nil {
+		w.t.Fatal(err)
+	}
 }

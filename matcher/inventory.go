@@ -52,9 +52,9 @@ SELECT pg_advisory_xact_lock(hashtextextended(image, 4)) FROM tocsin.manifest WH
 
 	// selectTwins lists the other compressions of an image that hold the same,
 	// and says whether one of them, with all the names of this one, has been
-	// told of as the same scanners have indexed it.
+	// told of as the same scanners have indexed it; labels count like names.
 	selectTwins = `
-SELECT coalesce(array_agg(o.digest ORDER BY o.digest), '{}'), coalesce(bool_or(n.names @> @names::text[] AND o.indexer_state = @state), false)
+SELECT coalesce(array_agg(o.digest ORDER BY o.digest), '{}'), coalesce(bool_or(n.names @> @names::text[] AND n.labels @> @labels::jsonb AND o.indexer_state = @state), false)
 FROM tocsin.twin t
 JOIN tocsin.manifest o ON o.id = t.twin_id
 JOIN tocsin.naming n ON n.id = o.naming_id
@@ -79,7 +79,7 @@ VALUES (@manifest, @occurrences, true) RETURNING id`
 
 	setIndexed = `
 UPDATE tocsin.manifest
-SET state = 'indexed', reason = '', inventory_id = @inventory, indexer_state = @state, indexed_at = now(), updated_at = now()
+SET state = 'indexed', reason = '', returned = false, inventory_id = @inventory, indexer_state = @state, indexed_at = now(), updated_at = now()
 WHERE id = @manifest`
 )
 
@@ -171,7 +171,7 @@ func (e *Engine) recordInventory(ctx context.Context, m Manifest, r inventoried)
 			return nil
 		}
 		var told bool
-		args := pgx.NamedArgs{"manifest": m.ID, "names": m.Names, "state": m.IndexerState, "occurrences": ids}
+		args := pgx.NamedArgs{"manifest": m.ID, "names": m.Names, "labels": labels(m), "state": m.IndexerState, "occurrences": ids}
 		if err := tx.QueryRow(ctx, selectTwins, args).Scan(&m.also, &told); err != nil {
 			return fmt.Errorf("compressions of one image: %w", err)
 		}
@@ -180,6 +180,14 @@ func (e *Engine) recordInventory(ctx context.Context, m Manifest, r inventoried)
 		}
 		return e.announceIndexed(ctx, tx, m, *inventory, r, ids)
 	})
+}
+
+// labels are a manifest's, never nil.
+func labels(m Manifest) map[string]string {
+	if m.Labels == nil {
+		return map[string]string{}
+	}
+	return m.Labels
 }
 
 func replaceInventory(ctx context.Context, tx pgx.Tx, manifest int32, occurrences []int32) (*int64, error) {

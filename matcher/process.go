@@ -149,7 +149,9 @@ func (e *Engine) Run(ctx context.Context) error {
 			if err != nil && ctx.Err() == nil {
 				e.log.ErrorContext(ctx, "images of Clair's could not be recorded; it is tried again", "reason", err)
 			}
-			look = err != nil
+			// Another process that does it may end before it is done.
+			state, stateErr := e.Takeover(ctx)
+			look = err != nil || stateErr != nil || state != nil && state.Finished == nil
 		}
 		if err := e.ProcessUpdates(ctx); err != nil && ctx.Err() == nil {
 			e.log.ErrorContext(ctx, "updates could not be worked through; they are tried again", "reason", err)
@@ -158,6 +160,10 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.log.ErrorContext(ctx, "what feeds speak of could not be noted; it is tried again", "reason", err)
 		}
 		if collect {
+			// Processes of an earlier version, in a rolling upgrade, do not note it.
+			if err := e.surroundAll(ctx); err != nil && ctx.Err() == nil {
+				e.log.ErrorContext(ctx, "what surrounds packages could not be noted; it is tried again", "reason", err)
+			}
 			err := e.CollectGarbage(ctx)
 			if err != nil && !errors.Is(err, ErrUpdatersRun) && ctx.Err() == nil {
 				e.log.ErrorContext(ctx, "garbage could not be collected; it is tried again", "reason", err)

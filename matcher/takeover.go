@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/quay/claircore"
 )
 
@@ -52,11 +54,18 @@ const takeoverBatch = 100
 // [Engine.Run] has recorded the inventories of Clair's images, updates wait.
 // Every process calls it before it starts anything that writes updates.
 func (e *Engine) BeginTakeover(ctx context.Context) error {
+	// Once decided, it stays so: nobody has to wait for a change under way.
+	var begun bool
+	if err := e.pool.QueryRow(ctx, hasBegun).Scan(&begun); err != nil {
+		return fmt.Errorf("take over from Clair: %w", err)
+	}
+	if begun {
+		return nil
+	}
 	err := pgx.BeginFunc(ctx, e.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockBarrier, pgx.NamedArgs{"key": ChangeKey}); err != nil {
 			return err
 		}
-		var begun bool
 		if err := tx.QueryRow(ctx, hasBegun).Scan(&begun); err != nil || begun {
 			return err
 		}
@@ -184,6 +193,16 @@ func (e *Engine) recordUnrecorded(ctx context.Context) error {
 // errUnfit says that the index report itself is the reason.
 var errUnfit = errors.New("unfit index report")
 
+// unreadable reports whether the error is about what was stored, and not about
+// reaching it: another attempt finds the same.
+func unreadable(err error) bool {
+	if _, ok := errors.AsType[pgx.ScanArgError](err); ok {
+		return true
+	}
+	pe, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (strings.HasPrefix(pe.Code, "22") || strings.HasPrefix(pe.Code, "54")) // data exception, limit exceeded
+}
+
 // recordFound records the inventory of one manifest in silence.
 func (e *Engine) recordFound(ctx context.Context, m Manifest) error {
 	digest, err := claircore.ParseDigest(m.Digest)
@@ -192,6 +211,8 @@ func (e *Engine) recordFound(ctx context.Context, m Manifest) error {
 	}
 	report, ok, err := e.reports.IndexReport(ctx, digest)
 	switch {
+	case unreadable(err):
+		return fmt.Errorf("%w: %w", errUnfit, err)
 	case err != nil:
 		return err
 	case !ok || !report.Success:

@@ -168,6 +168,9 @@ func TestEnvironmentErrors(t *testing.T) {
 			t.Errorf("%s: %v", entry, err)
 		}
 	}
+	if _, _, err := config.Load(app.Defaults(), "", []string{"TOCSIN_DATABASE_URL=postgres://a/b", "TOCSIN_DATABASE_URL_FILE=/dev/null"}); err == nil || !strings.Contains(err.Error(), "both set") {
+		t.Errorf("a variable and its file: %v", err)
+	}
 	for _, entry := range []string{"TOCSIN_LISTN=x", "TOCSIN_LISTEN_FILE=x"} {
 		name, _, _ := strings.Cut(entry, "=")
 		_, warnings, err := config.Load(app.Defaults(), "", []string{entry})

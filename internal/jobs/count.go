@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,4 +45,19 @@ func (s *Store) OldestQueued(ctx context.Context) (map[string]time.Duration, err
 		return nil
 	})
 	return ages, err
+}
+
+const failedBefore = `
+SELECT EXISTS (
+  SELECT FROM tocsin.job
+  WHERE kind = @kind AND key = @key AND id <> @id AND state = 'failed' AND reason = @reason AND updated_at > now() - interval '1 day')`
+
+// FailedBefore reports whether another job of the same kind and key failed for
+// the same reason within a day, so that there is nothing new to tell.
+func (s *Store) FailedBefore(ctx context.Context, tx pgx.Tx, job Job) (failed bool, err error) {
+	args := pgx.NamedArgs{"kind": job.Kind, "key": job.Key, "id": job.ID, "reason": job.Reason}
+	if err := tx.QueryRow(ctx, failedBefore, args).Scan(&failed); err != nil {
+		return false, fmt.Errorf("look for an earlier failure of %s %s: %w", job.Kind, job.Key, err)
+	}
+	return failed, nil
 }

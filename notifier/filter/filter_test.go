@@ -196,7 +196,7 @@ func TestHostileEvaluationEnds(t *testing.T) {
 		e.SetData(data)
 		start := time.Now()
 		ok, err := set.Explain(t.Context(), e)
-		if took := time.Since(start); took > 5*time.Second {
+		if took := time.Since(start); took > 2*time.Minute { // a starved machine with the race detector; unbounded, it would be days
 			t.Errorf("%s took %s", text, took)
 		}
 		if ok {
