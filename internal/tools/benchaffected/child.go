@@ -114,6 +114,11 @@ func measured(ctx context.Context, url string, explain bool, in io.Reader, out i
 	if err != nil {
 		return err
 	}
+	// A server at rest has noted what indexing notes with each inventory, which
+	// are loaded here as rows.
+	if err := e.ProcessUpdates(ctx); err != nil {
+		return err
+	}
 	fmt.Fprintln(out, "ready")
 	if _, err := bufio.NewReader(in).ReadString('\n'); err != nil {
 		return err
