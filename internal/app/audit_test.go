@@ -96,6 +96,24 @@ func TestChangesAreWrittenDown(t *testing.T) {
 	}
 }
 
+// What may be refused when a part of it is done is written down, however it ends:
+// of an archive that ends badly, feeds are taken until there.
+func TestWhatIsDoneInPartsIsWrittenDown(t *testing.T) {
+	t.Parallel()
+	w := newSite(t)
+	for action, pattern := range map[string]string{
+		"updaters.import": "POST /api/v1/updaters/import", "images.create": "POST /api/v1/images", "clair.index_report.create": "POST /indexer/api/v1/index_report",
+	} {
+		answer := w.ask(pattern, "", "Bearer "+w.tokens["admin"], `{"image":"x:y:z","hash":"no digest"}`)
+		if answer.Code < 400 || answer.Code >= 500 {
+			t.Fatalf("%s: %d, want it refused: %s", pattern, answer.Code, answer.Body)
+		}
+		if got := w.entries("?action=" + action); len(got) != 1 || got[0].Status == nil || *got[0].Status != answer.Code {
+			t.Errorf("%s was answered %d; the log has %+v", action, answer.Code, got)
+		}
+	}
+}
+
 // A change that cannot be written down is not made, and one that was begun by a
 // process that ended is there without an outcome.
 func TestNothingIsChangedUnaudited(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -72,6 +73,36 @@ func TestPagesShowWhatIsOnesOwn(t *testing.T) {
 		if !shown {
 			t.Errorf("no page shows %s its own with scope %s", ownerA, scope)
 		}
+	}
+}
+
+// TestLiveEndsWithTheSession keeps a page open whose token is revoked.
+func TestLiveEndsWithTheSession(t *testing.T) {
+	t.Parallel()
+	w := newSite(t)
+	cookie := w.browser("read")
+	ended := make(chan *httptest.ResponseRecorder, 1)
+	go func() { ended <- w.visit("GET /ui/live", cookie) }()
+	select {
+	case got := <-ended:
+		t.Fatalf("it ended at once: %d %s", got.Code, got.Body)
+	case <-time.After(100 * time.Millisecond): // it is on its way, or about to be: either will do
+	}
+	list, err := w.s.tokens.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tok := range list {
+		if tok.Name == "read" {
+			if err := w.s.tokens.Revoke(t.Context(), tok.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Error("it goes on after its token was revoked")
 	}
 }
 

@@ -13,7 +13,7 @@ type doctorCmd struct {
 
 func (doctorCmd) Help() string {
 	return `Asks the server to look at PostgreSQL (version, durability, connections, clock), NATS, disk, listeners, keys, tokens, feeds, work
-and subscriptions, and says what to do about what it finds. It changes nothing. Exits 1 if something failed, 0 if there are
+and subscriptions, and says what to do about what it finds. It writes nothing but what readiness writes to prove itself. Exits 1 if something failed, 0 if there are
 warnings alone.
 
 Examples:

@@ -147,6 +147,29 @@ func TestAllTogether(t *testing.T) {
 	wg.Wait()
 }
 
+// An address with its share of connections, some of them idle, as a proxy that
+// nobody has said to be one, gets room by the idle ones, and takes nobody else's.
+func TestOneAddressMakesRoomForItself(t *testing.T) {
+	t.Parallel()
+	s := serve(t, netlimit.Options{Max: 100, PerAddress: 2})
+	idle := s.dial()
+	var wg sync.WaitGroup
+	c := s.dial()
+	wg.Go(func() {
+		if got := s.ask(c, "/wait"); got != "200 OK" {
+			t.Errorf("a request under way: %s", got)
+		}
+	})
+	s.until("two connections", func() bool { return s.l.Open() == 2 })
+	s.later(time.Minute)
+	s.until("the idle one to make room", func() bool { return s.ask(s.dial(), "/") == "200 OK" })
+	if _, err := idle.Read(make([]byte, 1)); err == nil {
+		t.Error("the idle one is still open")
+	}
+	close(s.release)
+	wg.Wait()
+}
+
 // TestReserve runs itself in a process with few descriptors, all of which it uses.
 func TestReserve(t *testing.T) {
 	if os.Getenv("NETLIMIT_RESERVE") == "" {
