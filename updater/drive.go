@@ -8,8 +8,8 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"strconv"
 
+	"github.com/dustin/go-humanize"
 	"github.com/quay/claircore"
 	"github.com/quay/claircore/libvuln/driver"
 )
@@ -206,10 +206,4 @@ func recovered(err *error, log *slog.Logger) {
 }
 
 // thousands writes a count for people: 12,345.
-func thousands(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
+func thousands(n int) string { return humanize.Comma(int64(n)) }

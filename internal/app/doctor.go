@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"tocsin.dev/tocsin/internal/access"
@@ -80,7 +81,7 @@ func (d *doctor) postgres(ctx context.Context, f *findings) {
 	if s.Version < oldestPostgres {
 		f.fail("postgres.version", "Upgrade it to 15 or newer.", "PostgreSQL %s is older than what is tried", s.VersionText)
 	} else {
-		f.ok("postgres.version", "PostgreSQL %s, %s of data", s.VersionText, bytesText(s.Bytes))
+		f.ok("postgres.version", "PostgreSQL %s, %s of data", s.VersionText, humanize.IBytes(uint64(s.Bytes)))
 	}
 	var off []string
 	for name, on := range map[string]bool{"fsync": s.Fsync, "full_page_writes": s.FullPageWrites, "synchronous_commit": s.SynchronousCommit} {
@@ -141,9 +142,9 @@ func (d *doctor) disk(_ context.Context, f *findings) {
 		return
 	}
 	if free := int64(s.Bavail) * int64(s.Bsize); free < leastDisk {
-		f.fail("disk", "Make room: layers are unpacked there, and the private PostgreSQL and NATS write there.", "%s are free in %s", bytesText(free), dir)
+		f.fail("disk", "Make room: layers are unpacked there, and the private PostgreSQL and NATS write there.", "%s are free in %s", humanize.IBytes(uint64(free)), dir)
 	} else {
-		f.ok("disk", "%s are free in %s", bytesText(free), dir)
+		f.ok("disk", "%s are free in %s", humanize.IBytes(uint64(free)), dir)
 	}
 }
 
@@ -288,15 +289,4 @@ func (d *doctor) subscriptions(ctx context.Context, f *findings) {
 	if well > 0 {
 		f.ok("subscriptions", "%s well", terminal.Count(well, "subscription"))
 	}
-}
-
-// bytesText is a size for people.
-func bytesText(n int64) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%d MiB", n>>20)
-	}
-	return fmt.Sprintf("%d KiB", n>>10)
 }

@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
-	"math"
 	"net/http"
 	"net/url"
 	"path"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"tocsin.dev/tocsin/internal/terminal"
 	"tocsin.dev/tocsin/schemas"
@@ -164,16 +165,7 @@ func millis(ms float64) string {
 }
 
 // thousand writes a number for people: 12,345.
-func thousand(n int) string {
-	s := fmt.Sprint(int(math.Abs(float64(n))))
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	if n < 0 {
-		return "-" + s
-	}
-	return s
-}
+func thousand(n int) string { return humanize.Comma(int64(n)) }
 
 // show answers with a page for whoever is logged in.
 func (v *visit) show(status int, name, title string, data any) {
