@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	demoimage "tocsin.dev/tocsin/internal/demo/image"
+	"tocsin.dev/tocsin/internal/demo/mirror"
 )
 
 // image is one image of an OCI layout folder, as a manifest job names it.
@@ -35,6 +38,22 @@ func (i image) job(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// serveDemo serves the demo's feed and its image.
+func serveDemo(t *testing.T) (*mirror.Mirror, *httptest.Server, image) {
+	t.Helper()
+	feed, err := mirror.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	feeds := httptest.NewServer(feed)
+	t.Cleanup(feeds.Close)
+	built, err := demoimage.Build(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return feed, feeds, serveImages(t, filepath.Dir(built.Ref[len("oci:"):]))[0]
 }
 
 // serveImages serves the blobs of every OCI layout below dir and returns the

@@ -5,14 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net/http/httptest"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"tocsin.dev/tocsin/internal/bus/bustest"
-	demoimage "tocsin.dev/tocsin/internal/demo/image"
-	"tocsin.dev/tocsin/internal/demo/mirror"
 	"tocsin.dev/tocsin/internal/postgres/postgrestest"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -22,17 +18,7 @@ import (
 // of them, once.
 func TestRolesApart(t *testing.T) {
 	t.Parallel()
-	feed, err := mirror.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	feeds := httptest.NewServer(feed)
-	t.Cleanup(feeds.Close)
-	built, err := demoimage.Build(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	img := serveImages(t, filepath.Dir(built.Ref[len("oci:"):]))[0]
+	feed, feeds, img := serveDemo(t)
 
 	key := make([]byte, 32)
 	rand.Read(key)

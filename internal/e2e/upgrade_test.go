@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,8 +15,6 @@ import (
 	"time"
 
 	"tocsin.dev/tocsin/internal/bus/bustest"
-	demoimage "tocsin.dev/tocsin/internal/demo/image"
-	"tocsin.dev/tocsin/internal/demo/mirror"
 	"tocsin.dev/tocsin/internal/postgres/postgrestest"
 	"tocsin.dev/tocsin/schemas"
 )
@@ -96,17 +93,7 @@ func TestRollingUpgrade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	feed, err := mirror.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	feeds := httptest.NewServer(feed)
-	t.Cleanup(feeds.Close)
-	built, err := demoimage.Build(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	img := serveImages(t, filepath.Dir(built.Ref[len("oci:"):]))[0]
+	feed, feeds, img := serveDemo(t)
 	key := make([]byte, 32)
 	rand.Read(key)
 	database := postgrestest.Empty(t)
